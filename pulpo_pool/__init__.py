@@ -1,0 +1,3 @@
+"""pulpo-pool: the supervisor-first worker pool for Python."""
+
+__version__ = "0.1.0"

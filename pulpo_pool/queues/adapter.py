@@ -1,0 +1,411 @@
+"""QueueAdapter: what a queue must do, and the words it is done in."""
+
+from __future__ import annotations
+
+import enum
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+
+from pulpo_pool.clock import Clock, SystemClock
+from pulpo_pool.codec import Codec
+from pulpo_pool.errors import ReservationLost, UndecodableMessage, WrongProcess
+from pulpo_pool.message import DEFAULT_QUEUE, Message
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+DEFAULT_LEASE: Final = 60.0  # seconds
+
+
+class JobState(enum.StrEnum):
+    """Where a job is; the same four words on every engine, in metrics, CLI and dashboards.
+
+    publish             dequeue                commit
+    -------> READY ---------------> RESERVED ---------> gone
+             ^ ^ ^                   |  |  |
+             | | +-- lease ends -----+  |  |
+             | |     rescue             |  |
+             | +-- due -- DELAYED <-----+  |   rollback(delay), publish(delay)
+             +---- kick - BURIED <---------+   bury
+    """
+
+    READY = "ready"
+    DELAYED = "delayed"
+    RESERVED = "reserved"
+    BURIED = "buried"
+
+
+class BuryReason(enum.StrEnum):
+    """Why a job was set aside for people: a closed set, fit for a metric's label."""
+
+    FATAL = "fatal"  # the handler said that it will never work
+    EXHAUSTED = "exhausted"  # no attempts left
+    CRASHED = "crashed"  # it killed its worker too often
+    UNDECODABLE = "undecodable"  # the bytes are no message
+    UNKNOWN_TYPE = "unknown_type"  # no handler, for as long as it may be retried
+    EXPIRED = "expired"  # too late, and `on-expired = "bury"`
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who holds a reservation: a life in a slot of one start of one pool."""
+
+    pool: str
+    instance: str
+    slot: int
+    serial: int
+
+    def __str__(self) -> str:
+        return f"{self.pool}/{self.instance}/{self.slot}/{self.serial}"
+
+    @classmethod
+    def read(cls, text: str) -> Owner | None:
+        """Return the owner written in `text`; None for one that is not a pool's worker."""
+        parts = text.split("/")
+        if len(parts) != 4 or not (parts[2].isdigit() and parts[3].isdigit()):  # noqa: PLR2004
+            return None
+        return cls(parts[0], parts[1], int(parts[2]), int(parts[3]))
+
+
+class Reservation:
+    """A job that is ours for the length of a lease.
+
+    `attempt` counts from 1 and is raised by reserving; `crashes` are the deaths of workers that
+    held this job. An adapter for which these cost a round trip overrides them with properties.
+    """
+
+    __slots__ = ("_message", "attempt", "codec", "crashes", "job_id", "lease_end", "queue", "raw",
+                 "token")  # fmt: skip
+
+    def __init__(  # noqa: PLR0913 - a record
+        self,
+        *,
+        job_id: str,
+        queue: str,
+        raw: bytes,
+        codec: Codec,
+        attempt: int = 1,
+        crashes: int = 0,
+        lease_end: float = 0.0,
+        token: int = 0,
+    ) -> None:
+        self.job_id = job_id
+        self.queue = queue
+        self.raw = raw
+        self.codec = codec
+        self.attempt = attempt
+        self.crashes = crashes
+        self.lease_end = lease_end  # seconds, in the adapter's wall clock
+        self.token = token  # proves which lease is being settled
+        self._message: Message | None = None
+
+    @property
+    def message(self) -> Message:
+        """The message; raises UndecodableMessage if the stored bytes are none."""
+        if self._message is None:
+            self._message = self.codec.decode(self.raw)
+        return self._message
+
+    def __repr__(self) -> str:
+        return f"Reservation(job_id={self.job_id!r}, queue={self.queue!r}, attempt={self.attempt})"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Done: the job goes."""
+
+    reservation: Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """Again, after `delay` seconds, with what went wrong for people to read."""
+
+    reservation: Reservation
+    delay: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Kept for people, out of the workers' way."""
+
+    reservation: Reservation
+    reason: BuryReason
+    error: str = ""
+
+
+Settlement: TypeAlias = Commit | Rollback | Bury
+
+
+class Settled(enum.Enum):
+    """What became of a settlement."""
+
+    NOTHING = "nothing"  # there was none to make
+    DONE = "done"
+    LOST = "lost"  # the lease had ended; the job is somebody else's affair
+
+
+class Fate(enum.Enum):
+    """What is known of a reservation's owner, and so what rescuing its job costs."""
+
+    ALIVE = "alive"  # nothing to rescue
+    CRASHED = "crashed"  # seen dying with the job: counts a crash
+    GONE = "gone"  # its pool or host died: the attempt is spent, no crash is counted
+    CUT_OFF = "cut_off"  # ended by its own master at the drain timeout: costs no attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A judgement on an owner; `evidence` says how it ended, for the job's error text."""
+
+    fate: Fate
+    evidence: str = ""
+
+
+Judge: TypeAlias = Callable[[Owner], Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class CrashLimit:
+    """How many crashes a job may cost, and how long to wait after all but the first.
+
+    `delay` gets the number of crashes so far (2 or more) and returns seconds.
+    """
+
+    max_crashes: int = 3
+    delay: Callable[[int], float] = field(default=lambda _crashes: 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """A job that was taken back from a dead owner, and where it went."""
+
+    job_id: str
+    queue: str
+    owner: Owner
+    verdict: Verdict
+    state: JobState
+    crashes: int
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as people see it: what `peek` and `list` return.
+
+    `due` is Unix seconds: when a delayed job becomes ready, or a reservation's lease ends.
+    `body` and `request_type` are None where the bytes are no message.
+    """
+
+    job_id: str
+    queue: str
+    state: JobState
+    raw: bytes
+    codec: Codec
+    priority: int
+    attempts: int
+    crashes: int
+    due: float | None = None
+    owner: str | None = None
+    reason: str | None = None
+    error: str | None = None
+
+    def message(self) -> Message:
+        """Return the message; raises UndecodableMessage if the stored bytes are none."""
+        return self.codec.decode(self.raw)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """How many jobs are in each state; a delayed job that is due counts as ready."""
+
+    ready: int = 0
+    delayed: int = 0
+    reserved: int = 0
+    buried: int = 0
+
+    def __add__(self, other: QueueStats) -> QueueStats:
+        return QueueStats(
+            self.ready + other.ready,
+            self.delayed + other.delayed,
+            self.reserved + other.reserved,
+            self.buried + other.buried,
+        )
+
+
+class QueueAdapter(ABC):
+    """Where jobs wait. One verb for each step of a job's life, a few for people.
+
+    Delivery is at-least-once: a job goes only by commit, delete, purge or expiry. Smaller
+    priority first, then first in, first out. Every verb raises QueueUnavailable when the engine
+    cannot be reached, and may be called again then.
+
+    Open an adapter in the process that uses it: it raises WrongProcess after a fork.
+    """
+
+    def __init__(
+        self,
+        *,
+        queues: Sequence[str] = (DEFAULT_QUEUE,),
+        lease: float = DEFAULT_LEASE,
+        owner: Owner | None = None,
+        codec: Codec | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.queues = tuple(dict.fromkeys(queues))
+        self.lease = lease  # seconds
+        self.owner = owner
+        self.codec = codec or Codec()
+        self.clock = clock or SystemClock()
+        self.interrupts: tuple[int, ...] = ()  # descriptors: one readable ends a waiting dequeue
+        self.before_wait: Callable[[], None] | None = None  # called as dequeue begins to wait
+        self._opened_in = os.getpid()
+
+    # -- publishing ---------------------------------------------------------------------------
+
+    def enqueue(self, message: Message) -> str:
+        """Store a stamped message and return its job_id. When it returns, it is accepted."""
+        return self.enqueue_many((message,))[0]
+
+    @abstractmethod
+    def enqueue_many(self, messages: Iterable[Message]) -> list[str]:
+        """Store all messages or none; return their job_ids in order."""
+
+    # -- working ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def dequeue(self, timeout: float = 0.0) -> Reservation | None:
+        """Reserve the next job of this adapter's queues; None after `timeout` seconds without.
+
+        Waiting costs no CPU and ends early when one of `interrupts` becomes readable.
+        """
+
+    @abstractmethod
+    def settle(self, settlement: Settlement) -> None:
+        """Commit, roll back or bury; raise ReservationLost if the lease was not kept."""
+
+    @abstractmethod
+    def touch(self, reservation: Reservation) -> None:
+        """Renew the lease; raise ReservationLost if it was not kept. Safe from another thread."""
+
+    def settle_and_dequeue(
+        self, settlement: Settlement | None, timeout: float = 0.0
+    ) -> tuple[Settled, Reservation | None]:
+        """Settle the last job and reserve the next: the worker's only hot call.
+
+        Engines override it to do both in one transaction or round trip. After QueueUnavailable
+        the settlement may or may not have been made; making it again is harmless.
+        """
+        settled = Settled.NOTHING
+        if settlement is not None:
+            try:
+                self.settle(settlement)
+                settled = Settled.DONE
+            except ReservationLost:
+                settled = Settled.LOST
+        return settled, self.dequeue(timeout)
+
+    def commit(self, reservation: Reservation) -> None:
+        """Settle a job as done."""
+        self.settle(Commit(reservation))
+
+    def rollback(self, reservation: Reservation, *, delay: float = 0.0, error: str = "") -> None:
+        """Settle a job as to be tried again after `delay` seconds."""
+        self.settle(Rollback(reservation, delay, error))
+
+    def bury(self, reservation: Reservation, *, reason: BuryReason, error: str = "") -> None:
+        """Settle a job as one for people."""
+        self.settle(Bury(reservation, reason, error))
+
+    # -- housekeeping -------------------------------------------------------------------------
+
+    @abstractmethod
+    def rescue(self, judge: Judge, limit: CrashLimit) -> list[Rescued]:
+        """Take back the jobs of dead owners, in all queues of the engine.
+
+        Reservations are listed first and judged afterwards, so that an owner which reserves in
+        between is never judged by old knowledge. Returns what was taken back.
+        """
+
+    @abstractmethod
+    def stats(self) -> Mapping[str, QueueStats]:
+        """Return the counts of every queue that has jobs, by queue."""
+
+    # -- for people ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def peek(self, job_id: str) -> JobRecord:
+        """Return a job in any state without taking it; raise NoSuchJob."""
+
+    @abstractmethod
+    def list_jobs(self, state: JobState, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
+        """Yield the jobs in a state, in the order they would run; of all queues unless named."""
+
+    @abstractmethod
+    def kick(self, job_ids: Collection[str]) -> int:
+        """Make buried or delayed jobs ready with a fresh count; return how many. NoSuchJob."""
+
+    @abstractmethod
+    def kick_all(self, *, queues: Collection[str] = ()) -> int:
+        """Make every buried job ready with a fresh count; return how many."""
+
+    @abstractmethod
+    def delete(self, job_id: str) -> None:
+        """Remove a job in any state; raise NoSuchJob."""
+
+    @abstractmethod
+    def purge(self, state: JobState, *, queues: Collection[str] = ()) -> int:
+        """Remove every job in a state; return how many."""
+
+    # -- life ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the engine. Reserved jobs stay reserved. Closing twice is fine."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._opened_in:
+            raise WrongProcess(
+                f"this {type(self).__name__} was opened in process {self._opened_in} and is used "
+                f"in {os.getpid()}: open it after the fork"
+            )
+
+
+def describe(record: JobRecord) -> dict[str, Any]:
+    """Return a job as the plain object that `list --json` and `peek --json` print."""
+    try:
+        message: Message | None = record.message()
+    except UndecodableMessage:
+        message = None
+    return {
+        "job_id": record.job_id,
+        "id": message.id if message else None,
+        "queue": record.queue,
+        "state": record.state.value,
+        "request_type": message.request_type if message else None,
+        "body": message.body if message else None,
+        "header": dict(message.header) if message else None,
+        "raw": None if message else record.raw.decode("utf-8", "backslashreplace"),
+        "priority": record.priority,
+        "attempts": record.attempts,
+        "crashes": record.crashes,
+        "due": record.due,
+        "owner": record.owner,
+        "reason": record.reason,
+        "error": record.error,
+    }
