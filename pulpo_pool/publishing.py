@@ -1,0 +1,50 @@
+"""Publisher: the one way into a queue; gives a message its id, its queue and its date."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pulpo_pool.clock import Clock
+    from pulpo_pool.message import Message
+    from pulpo_pool.queues.adapter import QueueAdapter
+
+Published: TypeAlias = "tuple[Message, str]"  # the message as it was stored, and its job_id
+
+
+class Publisher:
+    """Stamps messages and stores them in an open adapter.
+
+    A message keeps an id that its publisher chose; every other one gets a new one. `clock` is
+    the adapter's unless given.
+    """
+
+    def __init__(self, adapter: QueueAdapter, clock: Clock | None = None) -> None:
+        self._adapter = adapter
+        self._clock = clock or adapter.clock
+
+    def publish(self, message: Message) -> Published:
+        """Store one message; return it as stored, and its job_id.
+
+        Raises InvalidMessage for what cannot be serialized, MessageTooLarge, QueueUnavailable.
+        """
+        stamped = self._stamped(message)
+        return stamped, self._adapter.enqueue(stamped)
+
+    def publish_many(self, messages: Iterable[Message]) -> list[Published]:
+        """Store all messages or none; return each as stored, and its job_id, in order.
+
+        Raises what publish raises, and nothing was published then.
+        """
+        stamped = [self._stamped(message) for message in messages]
+        return list(zip(stamped, self._adapter.enqueue_many(stamped), strict=True))
+
+    def check(self, message: Message) -> None:
+        """Raise what publishing this message would raise for its content, without storing it."""
+        self._adapter.codec.encode(self._stamped(message))
+
+    def _stamped(self, message: Message) -> Message:
+        return message.stamped(id=uuid4().hex, queue=message.queue, published_at=self._clock.now())
