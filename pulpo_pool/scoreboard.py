@@ -1,0 +1,279 @@
+"""Scoreboard: shared memory in which every process of a pool tells the others how it is.
+
+One anonymous mapping, made before the first fork. Each row has one writer and a sequence word:
+the writer makes it odd, writes, and makes it even; a reader copies the row and retries while the
+word is odd or changed (a sequence lock: Lameter, "Effective synchronization on Linux", 2005).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import mmap
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+READ_ATTEMPTS: Final = 1_000
+LEDGER_SIZE: Final = 4_096  # deaths remembered; an older one is known to be dead, not how
+_TEXT: Final = 64  # bytes
+
+
+class Role(enum.IntEnum):
+    """What a slot's process does."""
+
+    WORKER = 0
+    KEEPER = 1
+    WEB = 2
+
+
+class PoolState(enum.IntEnum):
+    """Where the pool is; it goes back only from PAUSED to RUNNING."""
+
+    STARTING = 0
+    RUNNING = 1
+    PAUSED = 2  # reserve nothing until resumed
+    QUIET = 3  # reserve nothing more, stay
+    DRAINING = 4
+    STOPPED = 5
+
+
+class SlotState(enum.IntEnum):
+    """A slot's life, as the master sees it; only forward inside one life.
+
+    EMPTY -> BOOTING -> UP -> STOPPING -> KILLED -> EMPTY | BACKOFF | RETIRED
+    """
+
+    EMPTY = 0
+    BOOTING = 1
+    UP = 2
+    STOPPING = 3
+    KILLED = 4
+    BACKOFF = 5
+    RETIRED = 6  # scaled away; comes back when the pool grows
+
+
+class Activity(enum.IntEnum):
+    """What a process says of itself."""
+
+    BOOTING = 0
+    IDLE = 1
+    BUSY = 2
+    LEAVING = 3
+
+
+class Order(enum.IntEnum):
+    """What the master wants of a process; it reads this at every turn."""
+
+    WORK = 0
+    REST = 1  # reserve nothing, stay
+    LEAVE = 2
+
+
+class ForkReason(enum.IntEnum):
+    """Why a process was started."""
+
+    START = 0
+    REPLACE = 1  # the one before failed
+    RECYCLE = 2  # the one before left as planned
+    SCALE_UP = 3
+
+
+class ExitReason(enum.IntEnum):
+    """Why a process ended: planned first, failures from ERROR on."""
+
+    IDLE = 0
+    SHUTDOWN = 1
+    SCALED_DOWN = 2
+    OPERATOR = 3
+    ERROR = 4
+    SIGNAL = 5
+    BOOT = 6
+    CUT_OFF = 7  # killed by its master at the drain timeout
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether this counts against the worker's health."""
+        return self >= ExitReason.ERROR
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (
+        ("started_at", ctypes.c_double),  # Unix seconds
+        ("heartbeat", ctypes.c_double),  # the master's, monotonic seconds
+        ("pool_state", ctypes.c_int64),
+        ("generation", ctypes.c_int64),
+        ("wanted_workers", ctypes.c_int64),
+        ("crash_looping", ctypes.c_int64),
+        ("out_of_work", ctypes.c_int64),  # burst: the keeper saw nothing ready, nothing held
+        ("queue_seen_at", ctypes.c_double),  # the keeper's last good look, monotonic seconds
+        ("forks", ctypes.c_int64 * len(ForkReason)),
+        ("exits", ctypes.c_int64 * len(ExitReason)),
+    )
+
+
+class LifeRow(ctypes.Structure):
+    """What the master writes about a slot."""
+
+    _fields_ = (
+        ("seq", ctypes.c_uint64),
+        ("state", ctypes.c_int64),
+        ("pid", ctypes.c_int64),
+        ("serial", ctypes.c_int64),
+        ("generation", ctypes.c_int64),
+        ("order", ctypes.c_int64),
+        ("leave_as", ctypes.c_int64),  # an ExitReason, meant when order is LEAVE
+        ("born", ctypes.c_double),  # monotonic seconds
+    )
+
+
+class WorkRow(ctypes.Structure):
+    """What a process writes about itself; believed while `serial` is the life row's."""
+
+    _fields_ = (
+        ("seq", ctypes.c_uint64),
+        ("serial", ctypes.c_int64),
+        ("activity", ctypes.c_int64),
+        ("heartbeat", ctypes.c_double),  # monotonic seconds
+        ("job_started", ctypes.c_double),  # monotonic seconds
+        ("jobs_done", ctypes.c_int64),
+        ("queue_up", ctypes.c_int64),
+        ("exit_reason", ctypes.c_int64),  # an ExitReason, meant once LEAVING
+        ("queue", ctypes.c_char * _TEXT),
+        ("job_id", ctypes.c_char * _TEXT),
+        ("request_type", ctypes.c_char * _TEXT),
+    )
+
+
+class _Death(ctypes.Structure):
+    _fields_ = (
+        ("serial", ctypes.c_int64),
+        ("reason", ctypes.c_int64),
+        ("wait_status", ctypes.c_int64),
+        ("died_at", ctypes.c_double),  # Unix seconds
+        ("max_rss", ctypes.c_int64),  # bytes
+        ("cpu", ctypes.c_double),  # seconds
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a life ended, as its master saw it."""
+
+    serial: int
+    reason: ExitReason
+    wait_status: int
+    died_at: float
+    max_rss: int
+    cpu: float
+
+
+Row = TypeVar("Row", LifeRow, WorkRow)
+
+
+class TornRow(Exception):
+    """A row could not be read whole: its writer died in the middle of a write."""
+
+
+class Scoreboard:
+    """The shared rows. Made by the master; children reach the same memory after the fork."""
+
+    def __init__(self, slots: int, *, ledger_size: int = LEDGER_SIZE) -> None:
+        sizes = (
+            ctypes.sizeof(_Header),
+            ctypes.sizeof(LifeRow) * slots,
+            ctypes.sizeof(WorkRow) * slots,
+            ctypes.sizeof(_Death) * ledger_size,
+        )
+        self._memory = mmap.mmap(-1, sum(sizes))
+        self.slots = slots
+        self.header = _Header.from_buffer(self._memory, 0)
+        self._lives = (LifeRow * slots).from_buffer(self._memory, sizes[0])
+        self._works = (WorkRow * slots).from_buffer(self._memory, sum(sizes[:2]))
+        self._ledger = (_Death * ledger_size).from_buffer(self._memory, sum(sizes[:3]))
+
+    def life(self, slot: int) -> LifeRow:
+        """Return the master's row of a slot, as it is now: single fields may be read from it."""
+        return self._lives[slot]
+
+    def work(self, slot: int) -> WorkRow:
+        """Return a process's own row, as it is now: single fields may be read from it."""
+        return self._works[slot]
+
+    def read_life(self, slot: int) -> LifeRow:
+        """Return a consistent copy of the master's row."""
+        return read_row(self._lives[slot])
+
+    def read_work(self, slot: int) -> WorkRow | None:
+        """Return a consistent copy of a process's row; None if this life wrote none."""
+        try:
+            row = read_row(self._works[slot])
+        except TornRow:
+            return None
+        return row if row.serial == self._lives[slot].serial else None
+
+    def record_death(self, death: Death) -> None:
+        """Note, once it is reaped, how a life ended. `serial` is written last, and so commits."""
+        entry = self._ledger[death.serial % len(self._ledger)]
+        entry.serial = 0
+        entry.reason = death.reason
+        entry.wait_status = death.wait_status
+        entry.died_at = death.died_at
+        entry.max_rss = death.max_rss
+        entry.cpu = death.cpu
+        entry.serial = death.serial
+        self.header.exits[death.reason] += 1
+
+    def death_of(self, serial: int) -> Death | None:
+        """Return how this life ended; None while it may still be alive.
+
+        A death that newer ones have pushed out of the ledger is reported as one by a signal of
+        which nothing is known: `wait_status` -1.
+        """
+        entry = _Death.from_buffer_copy(self._ledger[serial % len(self._ledger)])
+        if entry.serial == serial:
+            return Death(
+                entry.serial,
+                ExitReason(entry.reason),
+                entry.wait_status,
+                entry.died_at,
+                entry.max_rss,
+                entry.cpu,
+            )
+        if entry.serial > serial:
+            return Death(serial, ExitReason.SIGNAL, -1, 0.0, 0, 0.0)
+        return None
+
+
+@contextmanager
+def writing(row: Row) -> Iterator[Row]:
+    """Write a row as one change. Only its one writer may, and a torn start is healed."""
+    row.seq |= 1
+    try:
+        yield row
+    finally:
+        row.seq += 1
+
+
+def read_row(row: Row) -> Row:
+    """Return a copy in which no write is half done; raise TornRow if there never is one."""
+    kind = type(row)
+    for _ in range(READ_ATTEMPTS):
+        before = row.seq
+        if before & 1:
+            continue
+        copy = kind.from_buffer_copy(row)
+        if copy.seq == before and row.seq == before:
+            return copy
+    raise TornRow
+
+
+def as_text(value: str) -> bytes:
+    """Return text cut to what a row holds, never in the middle of a character."""
+    raw = value.encode("utf-8", "replace")
+    if len(raw) < _TEXT:
+        return raw
+    return raw[: _TEXT - 1].decode("utf-8", "ignore").encode()
