@@ -10,12 +10,8 @@ from __future__ import annotations
 import ctypes
 import enum
 import mmap
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Final, TypeVar
 
 READ_ATTEMPTS: Final = 1_000
 LEDGER_SIZE: Final = 4_096  # deaths remembered; an older one is known to be dead, not how
@@ -248,14 +244,19 @@ class Scoreboard:
         return None
 
 
-@contextmanager
-def writing(row: Row) -> Iterator[Row]:
-    """Write a row as one change. Only its one writer may, and a torn start is healed."""
-    row.seq |= 1
-    try:
-        yield row
-    finally:
-        row.seq += 1
+class writing:  # noqa: N801 - reads as a verb: with writing(row)
+    """Write a row as one change. Only its one writer may; a torn start is healed."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self, row: LifeRow | WorkRow) -> None:
+        self._row = row
+
+    def __enter__(self) -> None:
+        self._row.seq |= 1
+
+    def __exit__(self, *_failure: object) -> None:
+        self._row.seq += 1
 
 
 def read_row(row: Row) -> Row:
