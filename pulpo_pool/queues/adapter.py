@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias
 
 from pulpo_pool.clock import Clock, SystemClock
 from pulpo_pool.codec import Codec
@@ -74,8 +74,11 @@ class Reservation:
     """A job that is ours for the length of a lease.
 
     `attempt` counts from 1 and is raised by reserving; `crashes` are the deaths of workers that
-    held this job. An adapter for which these cost a round trip overrides them with properties.
+    held this job. An adapter for which these cost a round trip overrides them with properties,
+    and says so with `attempt_is_free`.
     """
+
+    attempt_is_free: ClassVar[bool] = True
 
     __slots__ = ("_message", "attempt", "codec", "crashes", "job_id", "lease_end", "queue", "raw",
                  "token")  # fmt: skip

@@ -1,0 +1,167 @@
+"""WorkerLoop: settle the last job, reserve the next, handle it. One turn can be called."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pulpo_pool.errors import ReservationLost, UndecodableMessage
+from pulpo_pool.handlers import JobContext
+from pulpo_pool.outcomes import JobOutcome
+from pulpo_pool.queues.adapter import BuryReason, Commit, Settled
+from pulpo_pool.retry import GiveUp, default_policy
+from pulpo_pool.worker.observer import JobDone
+from pulpo_pool.worker.settle import (
+    answer_of,
+    answer_of_failure,
+    buried,
+    conclude,
+    conclude_unknown,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pulpo_pool.clock import Clock
+    from pulpo_pool.handlers import Handler
+    from pulpo_pool.message import Message
+    from pulpo_pool.pulpo import Pulpo
+    from pulpo_pool.queues.adapter import QueueAdapter, Reservation
+    from pulpo_pool.worker.observer import Observer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopLimits:
+    """What a loop needs to know of the settings. Times are seconds."""
+
+    sleep_duration: float = 5.0
+    max_attempts: int = 20
+    on_expired: Literal["discard", "bury"] = "discard"
+
+
+class WorkerLoop:
+    """Turns reservations into settlements.
+
+    1. settle the job that was handled last and reserve the next, in one call to the queue
+    2. find its handler and run it; whatever it raises is the job's failure, never the worker's
+    3. remember the settlement it calls for, and tell the observer
+
+    QueueUnavailable leaves a turn with the settlement kept: give the loop a working `queue` and
+    take the next turn.
+    """
+
+    def __init__(
+        self,
+        queue: QueueAdapter,
+        app: Pulpo,
+        observer: Observer,
+        limits: LoopLimits,
+        clock: Clock,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.queue = queue
+        self._app = app
+        self._observer = observer
+        self._limits = limits
+        self._clock = clock
+        self._stopping = stopping
+        self._default_policy = default_policy(limits.max_attempts)
+        self._pending: JobDone | None = None
+        self._pid = os.getpid()
+
+    def turn(self) -> bool:
+        """Take one turn; tell whether there was a job. Waits up to the sleep duration."""
+        pending = self._pending
+        settled, reservation = self.queue.settle_and_dequeue(
+            pending.settlement if pending else None, self._limits.sleep_duration
+        )
+        self._pending = None
+        if settled is Settled.LOST and pending:
+            self._observer.lost(pending.reservation)
+        if reservation is None:
+            self._observer.settled()
+            return False
+        self._observer.reserved(reservation)
+        self._pending = self._work_on(reservation)
+        self._observer.finished(self._pending)
+        return True
+
+    def finish(self) -> None:
+        """Settle what was handled last, and reserve nothing."""
+        if self._pending is None:
+            return
+        try:
+            self.queue.settle(self._pending.settlement)
+        except ReservationLost:
+            self._observer.lost(self._pending.reservation)
+        self._pending = None
+        self._observer.settled()
+
+    def _work_on(self, reservation: Reservation) -> JobDone:
+        try:
+            message = reservation.message
+        except UndecodableMessage as error:
+            return buried(reservation, "", BuryReason.UNDECODABLE, str(error))
+        request_type = message.request_type
+        if self._expired(message):
+            return self._expire(reservation, request_type)
+        handler = self._app.registry.find(request_type)
+        if handler is None:
+            return conclude_unknown(
+                reservation, request_type, self._default_policy, age=self._age(message)
+            )
+        if reservation.attempt_is_free and reservation.attempt > self._limits.max_attempts:
+            spent = self._spent(reservation, handler, message)
+            if spent is not None:
+                return spent
+        return self._handle(reservation, message, handler)
+
+    def _handle(self, reservation: Reservation, message: Message, handler: Handler) -> JobDone:
+        context = JobContext(reservation, message, stopping=self._stopping)
+        self._observer.started(context)
+        started = self._clock.monotonic()
+        try:
+            answer = answer_of(self._app.perform(handler, context))
+        except BaseException as error:  # noqa: BLE001 - sys.exit and Ctrl-C in a handler end the job
+            answer = answer_of_failure(error)
+        seconds = self._clock.monotonic() - started
+        if os.getpid() != self._pid:
+            # A handler forked and let its child run back into us: two of us must not settle.
+            os._exit(0)
+        age = 0.0 if answer.result.isSuccess else self._age(message)
+        return conclude(
+            reservation,
+            message.request_type,
+            answer,
+            handler.retry or self._default_policy,
+            age=age,
+            seconds=seconds,
+        )
+
+    def _spent(
+        self, reservation: Reservation, handler: Handler, message: Message
+    ) -> JobDone | None:
+        """Bury a job whose attempts ended without an answer, with pools that died under it."""
+        policy = handler.retry or self._default_policy
+        decision = policy.decide(
+            attempt=reservation.attempt - 1, error=None, age=self._age(message), retry_in=None
+        )
+        if not isinstance(decision, GiveUp):
+            return None
+        text = "attempts ended without an answer: the pools that ran them died"
+        return buried(reservation, message.request_type, BuryReason.EXHAUSTED, text)
+
+    def _expired(self, message: Message) -> bool:
+        expiration = message.expiration
+        return expiration is not None and expiration.timestamp() <= self._clock.now()
+
+    def _expire(self, reservation: Reservation, request_type: str) -> JobDone:
+        if self._limits.on_expired == "bury":
+            text = "it expired before a worker was free"
+            return buried(reservation, request_type, BuryReason.EXPIRED, text)
+        return JobDone(reservation, request_type, JobOutcome.EXPIRED, Commit(reservation))
+
+    def _age(self, message: Message) -> float:
+        published_at = message.published_at
+        return max(0.0, self._clock.now() - published_at.timestamp()) if published_at else 0.0

@@ -1,0 +1,43 @@
+"""Observer: whoever wants to know how a worker's jobs fare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pulpo_pool.handlers import JobContext
+    from pulpo_pool.outcomes import JobOutcome, RetryReason
+    from pulpo_pool.queues.adapter import Reservation, Settlement
+
+
+@dataclass(frozen=True, slots=True)
+class JobDone:
+    """One attempt, from reservation to the settlement it will get."""
+
+    reservation: Reservation
+    request_type: str  # empty where the bytes were no message
+    outcome: JobOutcome
+    settlement: Settlement
+    seconds: float = 0.0  # inside the handler
+    error: BaseException | None = None
+    retry_reason: RetryReason | None = None
+
+
+class Observer:
+    """Hears what happens; the methods do nothing unless overridden."""
+
+    def reserved(self, reservation: Reservation) -> None:
+        """A job is in hand; from now on its lease must be kept."""
+
+    def started(self, context: JobContext) -> None:
+        """Its handler is about to run."""
+
+    def finished(self, done: JobDone) -> None:
+        """The attempt is over, its settlement not yet made."""
+
+    def settled(self) -> None:
+        """Nothing is in hand any more."""
+
+    def lost(self, reservation: Reservation) -> None:
+        """A settlement came too late: the lease had ended."""

@@ -1,0 +1,132 @@
+"""From what a handler answered to what the queue is told: the only table of its kind."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pulpo_pool.handlers import Fatal, RequestResult, ResultKind, Transient
+from pulpo_pool.outcomes import JobOutcome, RetryReason
+from pulpo_pool.queues.adapter import Bury, BuryReason, Commit, Rollback
+from pulpo_pool.retry import RetryIn
+from pulpo_pool.worker.observer import JobDone
+
+if TYPE_CHECKING:
+    from pulpo_pool.queues.adapter import Reservation
+    from pulpo_pool.retry import RetryPolicy
+
+LONGEST_ERROR: Final = 16_384  # characters kept with a job: the end of a traceback names the cause
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came out of a handler: a result, or an exception and where it was raised."""
+
+    result: RequestResult
+    error: BaseException | None = None
+
+
+def answer_of(returned: object) -> Answer:
+    """Read what a handler returned.
+
+    Only a RequestResult speaks about the job's fate. An exception that was returned rather than
+    raised is taken for the failure it describes; any other value means that the handler ended
+    well, since repeating finished work is worse than ignoring a value.
+    """
+    if returned is None:
+        return Answer(RequestResult.success())
+    if isinstance(returned, RequestResult):
+        return Answer(returned)
+    if isinstance(returned, BaseException):
+        return answer_of_failure(returned)
+    return Answer(RequestResult.success())
+
+
+def answer_of_failure(error: BaseException) -> Answer:
+    """Read what a handler raised: Transient and Fatal speak outright, the rest may be retried."""
+    if isinstance(error, Transient):
+        return Answer(RequestResult.transient(str(error), retry_in=error.retry_in))
+    if isinstance(error, Fatal):
+        return Answer(RequestResult.fatal(str(error)), error)
+    return Answer(RequestResult.transient(), error)
+
+
+def conclude(
+    reservation: Reservation,
+    request_type: str,
+    answer: Answer,
+    policy: RetryPolicy,
+    *,
+    age: float,
+    seconds: float,
+) -> JobDone:
+    """Return the attempt's end and the settlement it calls for. `age` is since publishing."""
+    result, error = answer.result, answer.error
+    text = error_text(result.error, error)
+    if result.kind is ResultKind.SUCCESS:
+        return JobDone(
+            reservation, request_type, JobOutcome.SUCCESS, Commit(reservation), seconds
+        )
+    if result.kind is ResultKind.FATAL:
+        return buried(reservation, request_type, BuryReason.FATAL, text, seconds, error)
+    decision = policy.decide(
+        attempt=reservation.attempt, error=error, age=age, retry_in=result.retry_in
+    )
+    if isinstance(decision, RetryIn):
+        return JobDone(
+            reservation,
+            request_type,
+            JobOutcome.RETRIED,
+            Rollback(reservation, decision.seconds, text),
+            seconds,
+            error,
+            RetryReason.EXCEPTION if error else RetryReason.REQUESTED,
+        )
+    return buried(
+        reservation, request_type, decision.reason, f"{decision.text}\n{text}".strip(), seconds, error
+    )
+
+
+def conclude_unknown(
+    reservation: Reservation, request_type: str, policy: RetryPolicy, *, age: float
+) -> JobDone:
+    """Put a job without a handler back, for a worker that knows it, until its attempts end."""
+    text = f"no handler for request_type {request_type!r} in this pool"
+    decision = policy.decide(attempt=reservation.attempt, error=None, age=age, retry_in=None)
+    if isinstance(decision, RetryIn):
+        settlement = Rollback(reservation, decision.seconds, text)
+        return JobDone(
+            reservation,
+            request_type,
+            JobOutcome.RETRIED,
+            settlement,
+            retry_reason=RetryReason.UNKNOWN_TYPE,
+        )
+    return buried(reservation, request_type, BuryReason.UNKNOWN_TYPE, text)
+
+
+def buried(  # noqa: PLR0913 - a record's parts
+    reservation: Reservation,
+    request_type: str,
+    reason: BuryReason,
+    text: str,
+    seconds: float = 0.0,
+    error: BaseException | None = None,
+) -> JobDone:
+    """Return the end of a job that is set aside for people."""
+    return JobDone(
+        reservation,
+        request_type,
+        JobOutcome.BURIED,
+        Bury(reservation, reason, text[-LONGEST_ERROR:]),
+        seconds,
+        error,
+    )
+
+
+def error_text(said: str, error: BaseException | None) -> str:
+    """Return what is kept with the job: the handler's words, or the end of the traceback."""
+    if error is None or isinstance(error, Fatal):
+        return said[-LONGEST_ERROR:]
+    return "".join(traceback.format_exception(error))[-LONGEST_ERROR:]
