@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -64,10 +65,42 @@ class InvalidHandler(PulpoPoolError, TypeError):
     exit_code = ExitCode.USAGE
 
 
+class BodyMismatch(PulpoPoolError, TypeError):
+    """The body's keys are not the handler's parameters; another version of the app may fit."""
+
+
 class AppNotFound(PulpoPoolError):
     """The app, as named, does not exist."""
 
     exit_code = ExitCode.USAGE
+
+
+class AppImportError(PulpoPoolError):
+    """The app raised while it was imported; `__cause__` is what it raised."""
+
+    exit_code = ExitCode.APP_DOES_NOT_BOOT
+
+    def app_traceback(self) -> str:
+        """Return the app's own traceback, without the frames of pulpo-pool and the importer."""
+        import traceback
+
+        ours = str(Path(__file__).parent)
+        if self.__cause__ is None:
+            return f"{self}\n"
+        story = traceback.TracebackException.from_exception(self.__cause__)
+        pending, seen = [story], set[int]()
+        while pending:
+            part = pending.pop()
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
+            part.stack = traceback.StackSummary.from_list(
+                frame
+                for frame in part.stack
+                if not frame.filename.startswith((ours, "<frozen importlib"))
+            )
+            pending += [link for link in (part.__cause__, part.__context__) if link]
+        return "".join(story.format())
 
 
 class QueueError(PulpoPoolError):
