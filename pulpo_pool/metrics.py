@@ -1,0 +1,294 @@
+"""Metrics: the catalogue of what a pool exports, and the counters of its jobs.
+
+Prefix `pulpo_`, base units, closed label sets: never an id, a text or a pid in a label.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from pulpo_pool.outcomes import JobOutcome, RetryReason
+from pulpo_pool.queues.adapter import BuryReason, JobState
+from pulpo_pool.scoreboard import ExitReason, ForkReason, PoolState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+UNKNOWN: Final = "_unknown"  # the request_type of jobs without a handler, or without a message
+OTHER: Final = "_other"  # the queue of whatever is beyond what a label may hold
+
+Metric = TypeVar("Metric", Counter, Gauge, Histogram)
+
+
+class Kind(enum.StrEnum):
+    """What a metric's numbers do."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Source(enum.StrEnum):
+    """Who knows the numbers: jobs and queues go through files, the rest is read when asked."""
+
+    WORKER = "worker"
+    KEEPER = "keeper"
+    SCOREBOARD = "scoreboard"
+    WEB = "web"
+
+
+class WorkerState(enum.StrEnum):
+    """A worker's slot, as people see it."""
+
+    EMPTY = "empty"  # wanted, and not started yet
+    BOOTING = "booting"
+    IDLE = "idle"
+    BUSY = "busy"
+    STOPPING = "stopping"
+    BACKOFF = "backoff"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One metric: `values` names a label's values where they are known beforehand."""
+
+    name: str
+    kind: Kind
+    source: Source
+    help: str
+    labels: tuple[str, ...] = ()
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    buckets: tuple[float, ...] = ()
+
+    def make(self, metric: type[Metric], registry: CollectorRegistry) -> Metric:
+        """Return the metric object of prometheus_client."""
+        if metric is Histogram:
+            return Histogram(
+                self.name, self.help, self.labels, registry=registry, buckets=self.buckets
+            )
+        if metric is Gauge:
+            return Gauge(
+                self.name, self.help, self.labels, registry=registry,
+                multiprocess_mode="mostrecent",
+            )  # fmt: skip
+        return metric(self.name, self.help, self.labels, registry=registry)
+
+
+def _words(kind: type[enum.Enum]) -> tuple[str, ...]:
+    """Return the label values of an enum: a StrEnum's own, an IntEnum's names in lower case."""
+    return tuple(
+        member.value if isinstance(member.value, str) else member.name.lower() for member in kind
+    )
+
+
+JOBS_FINISHED: Final = MetricSpec(
+    "pulpo_jobs_finished_total", Kind.COUNTER, Source.WORKER,
+    "Attempts that ended, by how they ended.",
+    ("queue", "request_type", "outcome"), {"outcome": _words(JobOutcome)},
+)  # fmt: skip
+JOB_DURATION: Final = MetricSpec(
+    "pulpo_job_duration_seconds", Kind.HISTOGRAM, Source.WORKER,
+    "Time that attempts spent inside their handler.",
+    ("queue", "request_type"),
+    buckets=(0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600),
+)  # fmt: skip
+JOB_WAIT: Final = MetricSpec(
+    "pulpo_job_wait_seconds", Kind.HISTOGRAM, Source.WORKER,
+    "Time from when a job could have started to when its first attempt did.",
+    ("queue",),
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
+)  # fmt: skip
+JOB_RETRIES: Final = MetricSpec(
+    "pulpo_job_retries_total", Kind.COUNTER, Source.WORKER,
+    "Jobs put back to be tried again, by why.",
+    ("queue", "request_type", "reason"), {"reason": _words(RetryReason)},
+)  # fmt: skip
+JOB_BURIES: Final = MetricSpec(
+    "pulpo_job_buries_total", Kind.COUNTER, Source.WORKER,
+    "Jobs set aside for people, by why.",
+    ("queue", "request_type", "reason"), {"reason": _words(BuryReason)},
+)  # fmt: skip
+SETTLEMENTS_LOST: Final = MetricSpec(
+    "pulpo_job_settlements_lost_total", Kind.COUNTER, Source.WORKER,
+    "Attempts whose lease ended before they were settled: their jobs may run twice.",
+    ("queue",),
+)  # fmt: skip
+RECONNECTS: Final = MetricSpec(
+    "pulpo_queue_reconnects_total", Kind.COUNTER, Source.WORKER,
+    "Times that a process of the pool lost the queue and found it again.",
+)  # fmt: skip
+QUEUE_JOBS: Final = MetricSpec(
+    "pulpo_queue_jobs", Kind.GAUGE, Source.KEEPER,
+    "Jobs in the queue by state; missing while the queue cannot be seen.",
+    ("queue", "state"), {"state": _words(JobState)},
+)  # fmt: skip
+QUEUE_SEEN: Final = MetricSpec(
+    "pulpo_queue_last_seen_timestamp_seconds", Kind.GAUGE, Source.SCOREBOARD,
+    "When the keeper last reached the queue; 0 before the first time.",
+)  # fmt: skip
+JOBS_IN_FLIGHT: Final = MetricSpec(
+    "pulpo_jobs_in_flight", Kind.GAUGE, Source.SCOREBOARD,
+    "Jobs inside a handler now.", ("queue",),
+)  # fmt: skip
+WORKERS: Final = MetricSpec(
+    "pulpo_workers", Kind.GAUGE, Source.SCOREBOARD,
+    "Workers by state.", ("state",), {"state": _words(WorkerState)},
+)  # fmt: skip
+WORKERS_WANTED: Final = MetricSpec(
+    "pulpo_workers_wanted", Kind.GAUGE, Source.SCOREBOARD,
+    "Workers the pool shall have.",
+)  # fmt: skip
+WORKER_FORKS: Final = MetricSpec(
+    "pulpo_worker_forks_total", Kind.COUNTER, Source.SCOREBOARD,
+    "Workers started, by why.", ("reason",), {"reason": _words(ForkReason)},
+)  # fmt: skip
+WORKER_EXITS: Final = MetricSpec(
+    "pulpo_worker_exits_total", Kind.COUNTER, Source.SCOREBOARD,
+    "Workers that ended, by why.", ("reason",), {"reason": _words(ExitReason)},
+)  # fmt: skip
+POOL_STATE: Final = MetricSpec(
+    "pulpo_pool_state", Kind.GAUGE, Source.SCOREBOARD,
+    "1 for the state the pool is in, 0 for the others.",
+    ("state",), {"state": _words(PoolState)},
+)  # fmt: skip
+POOL_READY: Final = MetricSpec(
+    "pulpo_pool_ready", Kind.GAUGE, Source.SCOREBOARD,
+    "1 while the pool takes jobs: what /readyz says.",
+)  # fmt: skip
+CRASH_LOOPING: Final = MetricSpec(
+    "pulpo_pool_crash_looping", Kind.GAUGE, Source.SCOREBOARD,
+    "1 while workers die so fast that their replacement is held back.",
+)  # fmt: skip
+POOL_START: Final = MetricSpec(
+    "pulpo_pool_start_time_seconds", Kind.GAUGE, Source.SCOREBOARD,
+    "When the master started.",
+)  # fmt: skip
+MASTER_HEARTBEAT: Final = MetricSpec(
+    "pulpo_master_heartbeat_timestamp_seconds", Kind.GAUGE, Source.SCOREBOARD,
+    "When the master last went round its loop.",
+)  # fmt: skip
+FILES_SKIPPED: Final = MetricSpec(
+    "pulpo_metrics_files_skipped_total", Kind.COUNTER, Source.WEB,
+    "Damaged metrics files left out of a scrape.",
+)  # fmt: skip
+BUILD_INFO: Final = MetricSpec(
+    "pulpo_build_info", Kind.GAUGE, Source.WEB,
+    "Always 1; the labels say what is running.", ("version", "python"),
+)  # fmt: skip
+
+CATALOGUE: Final = (
+    JOBS_FINISHED, JOB_DURATION, JOB_WAIT, JOB_RETRIES, JOB_BURIES, SETTLEMENTS_LOST, RECONNECTS,
+    QUEUE_JOBS, QUEUE_SEEN, JOBS_IN_FLIGHT, WORKERS, WORKERS_WANTED, WORKER_FORKS, WORKER_EXITS,
+    POOL_STATE, POOL_READY, CRASH_LOOPING, POOL_START, MASTER_HEARTBEAT, FILES_SKIPPED,
+    BUILD_INFO,
+)  # fmt: skip
+
+
+class JobMetrics:
+    """Counts what becomes of jobs, for some two microseconds a job.
+
+    Made once per process, after `enter_multiprocess`. Label children are looked up by one dict
+    access; request_types that `prepare` was not told of are counted together, so that nobody can
+    publish a label.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._finished = JOBS_FINISHED.make(Counter, registry)
+        self._duration = JOB_DURATION.make(Histogram, registry)
+        self._wait = JOB_WAIT.make(Histogram, registry)
+        self._retries = JOB_RETRIES.make(Counter, registry)
+        self._buries = JOB_BURIES.make(Counter, registry)
+        self._lost = SETTLEMENTS_LOST.make(Counter, registry)
+        self._reconnects = RECONNECTS.make(Counter, registry)
+        self._queues: tuple[str, ...] = ()
+        self._request_types: frozenset[str] = frozenset()
+        self._ended: dict[tuple[str, str, str], _Ended] = {}
+        self._waited: dict[str, Callable[[float], None]] = {}
+
+    def prepare(self, queues: Iterable[str], request_types: Iterable[str]) -> None:
+        """Say which names may become labels."""
+        self._queues = tuple(queues)
+        self._request_types = frozenset(request_types)
+        self._ended.clear()
+
+    def export_zeros(self) -> None:
+        """Export every series that is known beforehand, so that no rate() misses its first step.
+
+        Only one slot of a pool need do this: sums over slots are exported, and the same zeros
+        from each of 256 slots would make every scrape hundreds of times dearer.
+        """
+        named = list(product(self._queues, [*sorted(self._request_types), UNKNOWN]))
+        for queue, request_type in named:
+            for outcome in JobOutcome:
+                if outcome is not JobOutcome.LOST:
+                    self._finished.labels(queue, request_type, outcome)
+            for retry_reason in RetryReason:
+                self._retries.labels(queue, request_type, retry_reason)
+            for bury_reason in BuryReason:
+                self._buries.labels(queue, request_type, bury_reason)
+            self._duration.labels(queue, request_type)
+        for queue in self._queues:
+            self._wait.labels(queue)
+            self._lost.labels(queue)
+
+    def job_waited(self, queue: str, seconds: float) -> None:
+        """Count how long a job waited for its first attempt."""
+        try:
+            observe = self._waited[queue]
+        except KeyError:
+            observe = self._waited[queue] = self._wait.labels(queue).observe
+        observe(seconds)
+
+    def job_finished(
+        self, queue: str, request_type: str, outcome: JobOutcome, seconds: float
+    ) -> None:
+        """Count the end of an attempt which spent `seconds` in its handler."""
+        try:
+            ended = self._ended[queue, request_type, outcome]
+        except KeyError:
+            ended = self._look_up(queue, request_type, outcome)
+        ended.count()
+        ended.observe(seconds)
+
+    def job_retried(self, queue: str, request_type: str, reason: RetryReason) -> None:
+        """Count a job that was put back."""
+        self._retries.labels(queue, self._label(request_type), reason).inc()
+
+    def job_buried(self, queue: str, request_type: str, reason: BuryReason) -> None:
+        """Count a job that was set aside."""
+        self._buries.labels(queue, self._label(request_type), reason).inc()
+
+    def settlement_lost(self, queue: str) -> None:
+        """Count an attempt that was settled too late."""
+        self._lost.labels(queue).inc()
+
+    def reconnected(self) -> None:
+        """Count a connection to the queue that came back."""
+        self._reconnects.inc()
+
+    def _look_up(self, queue: str, request_type: str, outcome: JobOutcome) -> _Ended:
+        label = self._label(request_type)
+        ended = _Ended(
+            self._finished.labels(queue, label, outcome).inc,
+            self._duration.labels(queue, label).observe,
+        )
+        if label == request_type:  # hostile names must not fill the cache either
+            self._ended[queue, request_type, outcome] = ended
+        return ended
+
+    def _label(self, request_type: str) -> str:
+        return request_type if request_type in self._request_types else UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """What counts one kind of end."""
+
+    count: Callable[[], None]
+    observe: Callable[[float], None]
