@@ -15,9 +15,12 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import BuryReason, JobState
 from pulpo_pool.scoreboard import ExitReason, ForkReason, PoolState
+from pulpo_pool.slot_values import enter_multiprocess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["CATALOGUE", "JobMetrics", "Kind", "MetricSpec", "Source", "enter_multiprocess"]
 
 UNKNOWN: Final = "_unknown"  # the request_type of jobs without a handler, or without a message
 OTHER: Final = "_other"  # the queue of whatever is beyond what a label may hold
