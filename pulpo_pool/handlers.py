@@ -100,10 +100,10 @@ class _Entry:
 class HandlerRegistry:
     """The handlers of an app, by request_type."""
 
-    def __init__(self, options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._ready: dict[str, Handler] = {}
-        self._options = options or {}
+        self._options: Mapping[str, Mapping[str, Any]] = {}
         self._max_attempts = DEFAULT_MAX_ATTEMPTS
 
     def register(
@@ -141,16 +141,19 @@ class HandlerRegistry:
             handler = self._ready[request_type] = self._build(request_type)
         return handler
 
+    def add_options(self, options: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add options of PayloadHandler classes, by request_type; they override, key by key."""
+        self._options = {
+            request_type: {**self._options_of(request_type), **options.get(request_type, {})}
+            for request_type in {*self._options, *options}
+        }
+
     def configure(self, options: Mapping[str, Mapping[str, Any]], max_attempts: int) -> None:
         """Make every handler ready with the pool's settings: what cannot be made fails here.
 
-        `options` by request_type override, key by key, those the registry was made with.
         Raises InvalidHandler if a PayloadHandler class cannot be made.
         """
-        self._options = {
-            request_type: {**self._options_of(request_type), **options.get(request_type, {})}
-            for request_type in {*self._options, *options, *self._entries}
-        }
+        self.add_options(options)
         self._max_attempts = max_attempts
         self._ready = {request_type: self._build(request_type) for request_type in self._entries}
 

@@ -101,6 +101,11 @@ def signature_of(function: Callable[..., object]) -> inspect.Signature:
             "remove the `yield`, or loop over it in a plain function"
         )
     try:
+        # Annotations as objects read better in messages than the text of `from __future__`.
+        return inspect.signature(function, eval_str=True)
+    except Exception:  # noqa: BLE001, S110 - evaluating an app's annotation may raise anything
+        pass
+    try:
         return inspect.signature(function)
     except (TypeError, ValueError):
         raise InvalidHandler(

@@ -1,0 +1,271 @@
+"""Pulpo: an app's handlers, and its way to publish jobs for them."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    overload,
+    runtime_checkable,
+)
+
+from pulpo_pool.clock import SystemClock
+from pulpo_pool.engine import Engine, GivenEngine, QueueEngine
+from pulpo_pool.errors import InvalidHandler
+from pulpo_pool.handlers import HandlerRegistry, PayloadHandler
+from pulpo_pool.jobs import Job, PublishOptions
+from pulpo_pool.signatures import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from pulpo_pool.clock import Clock
+    from pulpo_pool.context import JobContext
+    from pulpo_pool.handlers import Handler
+    from pulpo_pool.message import Message
+    from pulpo_pool.queues.adapter import QueueAdapter
+    from pulpo_pool.retry import Retry, Stop, Wait
+    from pulpo_pool.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Hook = TypeVar("Hook", bound="Callable[[], object]")
+
+_log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Middleware(Protocol):
+    """Wraps every job: what `around_job` returns is entered before the handler, left after it."""
+
+    def around_job(self, context: JobContext) -> AbstractContextManager[object]:
+        """Return the context manager; an exception from it fails the job like the handler's."""
+
+
+class JobDecorator(Protocol):
+    """What @pulpo.job() turns a function into."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[JobContext, P], R], /
+    ) -> Job[Concatenate[JobContext, P], P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Job[P, P, R]: ...
+
+
+class Pulpo:
+    """An app: handlers under @pulpo.job(), and publish.
+
+    Nothing is opened, read or installed until something is published. The queue comes from the
+    configuration (`pulpo-pool.toml`, PULPO_POOL_* and so on in the current directory), or from
+    `settings`, or is an open `queue_adapter`; a process forked from this one opens its own,
+    except for a `queue_adapter`, which belongs to whoever opened it. `middleware` wraps each job,
+    the first one outermost. `options` are those of PayloadHandler classes, by request_type.
+    """
+
+    def __init__(  # noqa: PLR0913 - one keyword for each thing an app may bring along
+        self,
+        *,
+        settings: Settings | None = None,
+        queue_adapter: QueueAdapter | None = None,
+        registry: HandlerRegistry | None = None,
+        middleware: Sequence[Middleware] = (),
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        for each in middleware:
+            if not isinstance(each, Middleware):
+                raise InvalidHandler(f"{each!r} is no middleware: it has no method around_job")
+        self._clock = clock or (queue_adapter.clock if queue_adapter else SystemClock())
+        self._settings = settings
+        self._registry = registry if registry is not None else HandlerRegistry()
+        self._registry.add_options(options or {})
+        self._middleware = tuple(middleware)
+        self._start_hooks: list[Callable[[], object]] = []
+        self._stop_hooks: list[Callable[[], object]] = []
+        self._engine: Engine = (
+            GivenEngine(queue_adapter, self._clock)
+            if queue_adapter
+            else QueueEngine(self._open_adapter, self._clock)
+        )
+
+    # -- publishing ---------------------------------------------------------------------------
+
+    def publish(self, message: Message) -> Message:
+        """Publish a message; return it as it was stored, with id, queue and published_at.
+
+        When it returns, the queue has accepted it. Raises InvalidMessage for what cannot be
+        serialized, MessageTooLarge, QueueUnavailable, ConfigError.
+        """
+        return self._engine.publish_many((message,))[0]
+
+    def publish_many(self, messages: Iterable[Message]) -> list[Message]:
+        """Publish all messages or none; return them as they were stored. See publish."""
+        return self._engine.publish_many(list(messages))
+
+    @property
+    def queue_adapter(self) -> QueueAdapter:
+        """The open queue of this process."""
+        return self._engine.adapter
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, loaded at first use. Raises ConfigError."""
+        if self._settings is None:
+            from pulpo_pool.settings import load_settings, read_environment
+
+            loaded = load_settings({}, directory=Path.cwd(), environ=read_environment())
+            self._settings = loaded.settings
+        return self._settings
+
+    def close(self) -> None:
+        """Let go of the queue; publishing opens it again."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def publishing_to(self, engine: Engine) -> Iterator[None]:
+        """Send what is published to another engine for a while: the seam for test kits."""
+        usual, self._engine = self._engine, engine
+        try:
+            yield
+        finally:
+            self._engine = usual
+
+    def _open_adapter(self) -> QueueAdapter:
+        from pulpo_pool.queues.opening import open_queue
+
+        return open_queue(self.settings, clock=self._clock)
+
+    # -- handlers -----------------------------------------------------------------------------
+
+    @property
+    def registry(self) -> HandlerRegistry:
+        """The handlers, by request_type."""
+        return self._registry
+
+    handler_registry = registry  # pulpo-messaging's name
+
+    @overload
+    def job(
+        self, function: Callable[Concatenate[JobContext, P], R], /
+    ) -> Job[Concatenate[JobContext, P], P, R]: ...
+    @overload
+    def job(self, function: Callable[P, R], /) -> Job[P, P, R]: ...
+    @overload
+    def job(
+        self,
+        request_type: str | None = None,
+        /,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        wait: Wait | None = None,
+        stop: Stop | None = None,
+        retry: Retry | None = None,
+    ) -> JobDecorator: ...
+    def job(  # noqa: PLR0913 - one keyword for each thing a job may say
+        self,
+        request_type: Any = None,
+        /,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        wait: Wait | None = None,
+        stop: Stop | None = None,
+        retry: Retry | None = None,
+    ) -> Any:
+        """Make a function the handler of a request_type: its own name, unless one is given.
+
+        `queue` and `priority` are where and how its jobs are published; `wait`, `stop` and
+        `retry` are tenacity's strategies, each in place of the pool's default.
+
+        Raises InvalidHandler with the reason, DuplicateHandler, InvalidMessage for a wrong name
+        or priority.
+        """
+        if request_type is not None and not isinstance(request_type, str):
+            return self.job()(request_type)
+        options = PublishOptions(queue=queue, priority=priority)
+
+        def decorate(function: Callable[..., Any]) -> Job[..., ..., Any]:
+            name = request_type if request_type is not None else _name_of(function)
+            if isinstance(function, type) and issubclass(function, PayloadHandler):
+                raise InvalidHandler(
+                    f"{describe(function)} is a PayloadHandler class; "
+                    f"write pulpo.registry.register({name!r}, {function.__name__})"
+                )
+            job: Job[..., ..., Any] = Job(function, name, self.publish, self._clock, options)
+            self._registry.register(name, function, wait=wait, stop=stop, retry=retry)
+            return job
+
+        return decorate
+
+    # -- in a worker --------------------------------------------------------------------------
+
+    def use(self, settings: Settings) -> None:
+        """Take the settings of the pool that runs this app, over its own.
+
+        What handlers publish goes to the pool's broker then, and every handler is made ready.
+        Raises InvalidHandler if a PayloadHandler class cannot be made.
+        """
+        self._engine.close()
+        self._settings = settings
+        self._registry.configure(settings.handlers, settings.max_attempts)
+
+    def perform(self, handler: Handler, context: JobContext) -> object:
+        """Run a job inside the middleware; what the handler returns or raises comes out."""
+        if not self._middleware:
+            return handler.call(context)
+        with ExitStack() as stack:
+            for each in self._middleware:
+                stack.enter_context(each.around_job(context))
+            return handler.call(context)
+
+    def on_worker_start(self, hook: Hook) -> Hook:
+        """Call a function in every new worker, before its first job; raising ends the worker."""
+        self._start_hooks.append(hook)
+        return hook
+
+    def on_worker_stop(self, hook: Hook) -> Hook:
+        """Call a function in every worker that leaves in order, after its last job."""
+        self._stop_hooks.append(hook)
+        return hook
+
+    def worker_starts(self) -> None:
+        """Call the on_worker_start hooks, in the order they were given."""
+        for hook in self._start_hooks:
+            hook()
+
+    def worker_stops(self) -> None:
+        """Call the on_worker_stop hooks, the last one first; one that raises is logged."""
+        for hook in reversed(self._stop_hooks):
+            try:
+                hook()
+            except Exception:  # noqa: BLE001 - the other hooks have something to close too
+                _log.exception("the on_worker_stop hook %s failed", describe(hook))
+
+    def __repr__(self) -> str:
+        return f"<Pulpo with {len(self._registry)} handlers>"
+
+
+def _name_of(function: object) -> str:
+    name = getattr(function, "__name__", "")
+    if not name.isidentifier():
+        raise InvalidHandler(
+            f"{function!r} has no name to take as its request_type; write @pulpo.job('a-name')"
+        )
+    return str(name)
