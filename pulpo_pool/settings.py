@@ -2,46 +2,124 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from pulpo_pool.codec import LARGEST_MESSAGE
-from pulpo_pool.message import DEFAULT_QUEUE
+from pulpo_pool.errors import ConfigError, PulpoPoolError
+from pulpo_pool.message import DEFAULT_QUEUE, check_name
+from pulpo_pool.settings_fields import Mismatch, about, fields_of
+from pulpo_pool.settings_sources import collect
 
-MAX_WORKERS = 256
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
-Seconds = Annotated[float, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=0)]
+    from pulpo_pool.settings_fields import SettingField
+    from pulpo_pool.settings_sources import Given
+
+MAX_WORKERS: Final = 256
+DEFAULT_SOURCE: Final = "default"
+
+_LONGEST_WAIT: Final = 1_728_000  # seconds, 20 days: epoll counts milliseconds in 31 bits
+_LONGEST_POOL_NAME: Final = 64  # characters
+_PORTS: Final = 65_536
+
+Seconds = Annotated[float, Meta(ge=0, le=_LONGEST_WAIT)]
+Count = Annotated[int, Meta(ge=0, le=2**31)]
+Limit = Annotated[int, Meta(ge=1, le=2**31)]
+
+
+def usable_cpus() -> int:
+    """Return the number of CPUs this process may run on, at most MAX_WORKERS."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    return min(os.cpu_count() or 1, MAX_WORKERS)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set, with its default. Times are seconds, sizes bytes."""
 
-    app: str | None = None
-    broker: str = ""  # empty: `file:` with queue.db in the state directory
-    queues: tuple[str, ...] = (DEFAULT_QUEUE,)
-    workers: Annotated[int, Meta(ge=1, le=MAX_WORKERS)] = 4
-    name: str = "default"
-    state_dir: str = ".pulpo"
-    pidfile: str | None = None
-    http: str = "127.0.0.1:9700"
-    drain_timeout: Seconds = 25.0
-    boot_timeout: Seconds = 60.0
-    max_empty_iterations: Count = 60
-    sleep_duration: Annotated[float, Meta(gt=0)] = 5.0
-    lease: Annotated[float, Meta(ge=1)] = 60.0
-    max_attempts: Annotated[int, Meta(ge=1)] = 20
-    max_crashes: Annotated[int, Meta(ge=1)] = 3
-    on_expired: Literal["discard", "bury"] = "discard"
-    max_message_bytes: Annotated[int, Meta(ge=1)] = LARGEST_MESSAGE
-    serializer: Literal["json", "msgpack"] = "json"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["auto", "text", "json"] = "auto"
-    burst: bool = False
-    handlers: dict[str, dict[str, Any]] = {}  # options of PayloadHandlers, by request_type
+    app: Annotated[
+        str | None, about("The app to run, MODULE:NAME; without one the samples run.", flag="APP")
+    ] = None
+    broker: Annotated[
+        str,
+        about(
+            "The queue's address, such as file:PATH; by default queue.db in the state directory.",
+            short="-b",
+        ),
+    ] = ""
+    queues: Annotated[
+        tuple[str, ...],
+        Meta(min_length=1),
+        about("The queues to work on; repeat it for several.", flag="--queue", short="-q"),
+    ] = (DEFAULT_QUEUE,)
+    workers: Annotated[
+        int,
+        Meta(ge=1, le=MAX_WORKERS),
+        about("Worker processes; by default one for each usable CPU.", short="-w"),
+    ] = msgspec.field(default_factory=usable_cpus)
+    name: Annotated[
+        str, about("The pool's name; each pool of a host needs its own.", short="-n")
+    ] = "default"
+    state_dir: Annotated[str, about("The directory for what the pool keeps on disk.")] = ".pulpo"
+    pidfile: Annotated[
+        str | None, about("A file for the master's pid, besides the one in the state directory.")
+    ] = None
+    http: Annotated[
+        str, about("HOST:PORT for metrics and health (port 0: any free one), or off.")
+    ] = "127.0.0.1:9700"
+    drain_timeout: Annotated[
+        Seconds,
+        about("Seconds that jobs have to finish when the pool stops; the rest is handed back."),
+    ] = 25.0
+    boot_timeout: Annotated[Seconds, about("Seconds that a new worker has to report for work.")] = (
+        60.0
+    )
+    max_empty_iterations: Annotated[
+        Count,
+        about("Looks for work that may find nothing in a row before a worker is replaced; 0: any."),
+    ] = 60
+    sleep_duration: Annotated[
+        float,
+        Meta(gt=0, le=_LONGEST_WAIT),
+        about("Seconds that one look for work waits for a job to arrive."),
+    ] = 5.0
+    lease: Annotated[
+        float,
+        Meta(ge=1, le=_LONGEST_WAIT),
+        about("Seconds that a job stays a worker's own if its host is never heard of again."),
+    ] = 60.0
+    max_attempts: Annotated[Limit, about("Attempts that a failing job gets before its burial.")] = (
+        20
+    )
+    max_crashes: Annotated[Limit, about("Workers that a job may kill before its burial.")] = 3
+    on_expired: Annotated[
+        Literal["discard", "bury"], about("What becomes of a job past its expiration.")
+    ] = "discard"
+    max_message_bytes: Annotated[
+        Limit, about("Bytes that an encoded message may have to be published.")
+    ] = LARGEST_MESSAGE
+    serializer: Annotated[
+        Literal["json", "msgpack"], about("How messages are written; both are read.")
+    ] = "json"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        about("The least important log lines to show.", short="-l"),
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "text", "json"],
+        about("How log lines look; auto is text on a terminal and JSON elsewhere."),
+    ] = "auto"
+    burst: Annotated[bool, about("Work until the queues are empty, then exit.")] = False
+    handlers: Annotated[
+        dict[str, dict[str, Any]], about("Options of PayloadHandlers, a table for each of them.")
+    ] = {}
 
     @property
     def run_dir(self) -> Path:
@@ -57,3 +135,116 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def broker_url(self) -> str:
         """The engine's address with the default filled in."""
         return self.broker or f"file:{Path(self.state_dir) / 'queue.db'}"
+
+    @property
+    def http_address(self) -> tuple[str, int] | None:
+        """Where to serve HTTP, as host and port; None for nowhere."""
+        return None if self.http == "off" else parse_address(self.http)
+
+
+SETTING_FIELDS: Final[Mapping[str, SettingField]] = fields_of(Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, where each value came from, and what deserves a warning."""
+
+    settings: Settings
+    sources: Mapping[str, str]  # by the field's name, such as "pulpo-pool.toml: workers"
+    warnings: tuple[str, ...] = ()
+
+    def is_given(self, name: str) -> bool:
+        """Tell whether somebody set this, rather than left it to its default."""
+        return self.sources[name] != DEFAULT_SOURCE
+
+
+def read_environment() -> dict[str, str]:
+    """Return the environment; nothing else in the program reads it."""
+    return dict(os.environ)
+
+
+def load_settings(
+    flags: Mapping[str, Any], *, directory: Path, environ: Mapping[str, str]
+) -> Loaded:
+    """Return the settings from all sources: flags, environment, file, platform, defaults.
+
+    `flags` are named like the fields, None for one that was not given; `config` among them names
+    the file to read instead of pulpo-pool.toml or pyproject.toml in `directory`.
+
+    Raises ConfigError with a line for every mistake in any of the sources.
+    """
+    findings = collect(SETTING_FIELDS, flags, directory=directory, environ=environ)
+    values: dict[str, Any] = {}
+    for name, given in findings.given.items():
+        try:
+            values[name] = _value(SETTING_FIELDS[name], given)
+        except (Mismatch, PulpoPoolError) as problem:
+            findings.problems.extend(f"{given.source}: {line}" for line in str(problem).split("\n"))
+    if findings.problems:
+        raise ConfigError(findings.problems)
+    sources = dict.fromkeys(SETTING_FIELDS, DEFAULT_SOURCE)
+    sources |= {name: given.source for name, given in findings.given.items()}
+    return Loaded(Settings(**values), sources, tuple(findings.warnings))
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Return the host and port in HOST:PORT or [IPV6]:PORT; raise Mismatch if there are none."""
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    sound = host and host.isascii() and host.isprintable() and " " not in host
+    if not sound or (":" in host) != bracketed or not (port.isascii() and port.isdigit()):
+        raise Mismatch(f"expected HOST:PORT (such as 127.0.0.1:9700) or off, got {text!r}")
+    if int(port) >= _PORTS:
+        raise Mismatch(f"expected a port from 0 to {_PORTS - 1}, got {port}")
+    return host, int(port)
+
+
+def _value(setting: SettingField, given: Given) -> Any:
+    value = setting.read(given.value, from_text=given.from_text)
+    check = _CHECKS.get(setting.name)
+    if check is not None:
+        check(value)
+    return value
+
+
+def _check_http(text: str) -> None:
+    if text != "off":
+        parse_address(text)
+
+
+def _check_pool_name(name: str) -> None:
+    sound = 0 < len(name) <= _LONGEST_POOL_NAME and name.isprintable() and "/" not in name
+    if not sound or name in (".", ".."):
+        raise Mismatch(
+            f"expected 1 to {_LONGEST_POOL_NAME} characters that make a directory's name, "
+            f"got {name!r}"
+        )
+
+
+def _check_path(path: str | None) -> None:
+    if path is not None and (not path or "\0" in path):
+        raise Mismatch(f"expected a path, got {path!r}")
+
+
+def _check_queues(queues: tuple[str, ...]) -> None:
+    for queue in queues:
+        check_name(queue, "a queue's name")
+
+
+def _check_broker(url: str) -> None:
+    if url:
+        from pulpo_pool.queues.opening import check_url
+
+        check_url(url)
+
+
+_CHECKS: Final[Mapping[str, Callable[[Any], None]]] = {
+    "broker": _check_broker,
+    "http": _check_http,
+    "name": _check_pool_name,
+    "pidfile": _check_path,
+    "queues": _check_queues,
+    "state_dir": _check_path,
+}

@@ -1,0 +1,174 @@
+"""What can be said about one setting: its names, its help, what it expects, how it is read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    TypeAlias,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import msgspec
+from msgspec import Meta, inspect
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENVIRONMENT_PREFIX: Final = "PULPO_POOL_"
+
+Kind: TypeAlias = Literal["text", "number", "whole", "switch", "choice", "names", "tables"]
+
+_KINDS: Final[Mapping[type[inspect.Type], Kind]] = {
+    inspect.StrType: "text",
+    inspect.FloatType: "number",
+    inspect.IntType: "whole",
+    inspect.BoolType: "switch",
+    inspect.LiteralType: "choice",
+    inspect.VarTupleType: "names",
+    inspect.DictType: "tables",
+}
+
+_SWITCHES: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+
+
+class Mismatch(ValueError):
+    """The value is not what the setting expects; the text says both."""
+
+
+def about(description: str, *, flag: str | None = None, short: str | None = None) -> Meta:
+    """Return what help and reference say of a setting, for its annotation in the record.
+
+    `flag` is given where the option is not named for the field.
+    """
+    return Meta(description=description, extra={"flag": flag, "short": short})
+
+
+@dataclass(frozen=True, slots=True)
+class SettingField:
+    """One setting, as its annotation in the record declares it."""
+
+    name: str
+    kind: Kind
+    annotation: Any
+    description: str
+    default: Any  # None where it is found out when needed
+    flag: str
+    short: str | None
+    bounds: Mapping[str, float]  # ge, gt, le
+    choices: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The name in files: kebab-case."""
+        return self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The name in the environment."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+    @property
+    def expected(self) -> str:
+        """What a value has to be, as the end of a sentence."""
+        match self.kind:
+            case "whole" | "number":
+                noun = "a whole number" if self.kind == "whole" else "a number"
+                return noun + _range_text(self.bounds)
+            case "choice":
+                return " or ".join(repr(choice) for choice in self.choices)
+            case "switch":
+                return "true or false"
+            case "names":
+                return "a name or a list of names"
+            case "tables":
+                return "a table with a table of options for each handler"
+            case _:
+                return "text"
+
+    def read(self, value: object, *, from_text: bool) -> Any:
+        """Return the value in the setting's own type; raise Mismatch if it cannot be.
+
+        From the environment and the command line everything arrives as text; in a file "8" is
+        not a number.
+        """
+        try:
+            candidate = self._parsed(value) if from_text and isinstance(value, str) else value
+            if self.kind == "names" and isinstance(candidate, str):
+                candidate = tuple(name.strip() for name in candidate.split(","))
+            found = msgspec.convert(candidate, self.annotation)
+        except (ValueError, RecursionError, msgspec.MsgspecError):
+            raise Mismatch(f"expected {self.expected}, got {value!r}") from None
+        if isinstance(found, float) and not math.isfinite(found):
+            raise Mismatch(f"expected {self.expected}, got {value!r}")
+        return found
+
+    def _parsed(self, text: str) -> object:
+        match self.kind:
+            case "whole":
+                return int(text)
+            case "number":
+                return float(text)
+            case "switch":
+                return _SWITCHES.get(text.strip().lower(), text)
+            case "choice":
+                return text.strip().lower()
+            case "tables":
+                return msgspec.json.decode(text)
+            case _:
+                return text
+
+
+def fields_of(record: type[msgspec.Struct]) -> dict[str, SettingField]:
+    """Return every setting of the record by name, in the record's order."""
+    info = inspect.type_info(record)
+    assert isinstance(info, inspect.StructType)
+    annotations = get_type_hints(record, include_extras=True)
+    return {field.name: _field(field, annotations[field.name]) for field in info.fields}
+
+
+def _field(field: inspect.Field, annotation: Any) -> SettingField:
+    declared = field.type
+    description, extra = "", {}
+    if isinstance(declared, inspect.Metadata):
+        description = (declared.extra_json_schema or {}).get("description", "")
+        extra = declared.extra or {}
+        declared = declared.type
+    if isinstance(declared, inspect.UnionType):  # text that may be absent
+        declared = declared.types[0]
+    named = {bound: getattr(declared, bound, None) for bound in ("ge", "gt", "le")}
+    return SettingField(
+        name=field.name,
+        kind=_KINDS[type(declared)],
+        annotation=annotation,
+        description=description,
+        default=None if field.default is msgspec.NODEFAULT else field.default,
+        flag=extra.get("flag") or "--" + field.name.replace("_", "-"),
+        short=extra.get("short"),
+        bounds={bound: value for bound, value in named.items() if value is not None},
+        choices=_choices(annotation),
+    )
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    return get_args(plain) if get_origin(plain) is Literal else ()
+
+
+def _range_text(bounds: Mapping[str, float]) -> str:
+    low, above, high = bounds.get("ge"), bounds.get("gt"), bounds.get("le")
+    if above is not None:
+        return f" above {above:,.10g}" + ("" if high is None else f", up to {high:,.10g}")
+    if low is None:
+        return ""
+    return f" of {low:,.10g} or more" if high is None else f" from {low:,.10g} to {high:,.10g}"
