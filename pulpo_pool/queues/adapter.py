@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias, TypedDict
 
 from pulpo_pool.clock import Clock, SystemClock
 from pulpo_pool.codec import Codec
@@ -238,6 +238,16 @@ class QueueStats:
             self.reserved + other.reserved,
             self.buried + other.buried,
         )
+
+
+class AdapterOptions(TypedDict, total=False):
+    """What every adapter's constructor takes; engines add their own."""
+
+    queues: Sequence[str]
+    lease: float
+    owner: Owner | None
+    codec: Codec | None
+    clock: Clock | None
 
 
 class QueueAdapter(ABC):

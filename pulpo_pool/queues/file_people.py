@@ -1,0 +1,157 @@
+"""What people ask of a file queue: look at jobs, count them, revive them, remove them."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from pulpo_pool.errors import NoSuchJob
+from pulpo_pool.queues.adapter import JobRecord, JobState, QueueStats
+from pulpo_pool.queues.file_store import SQL
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Iterator, Mapping
+
+    from pulpo_pool.codec import Codec
+    from pulpo_pool.queues.file_store import FileStore
+
+STATES: Final = (JobState.READY, JobState.DELAYED, JobState.RESERVED, JobState.BURIED)
+
+_PAGE: Final = 200  # jobs read at once: no snapshot outlives a page, so the log stays short
+_BATCH: Final = 1_000  # jobs changed at once, for some milliseconds
+_LARGEST_ID: Final = 2**63 - 1
+
+
+def stats(store: FileStore, now: float) -> Mapping[str, QueueStats]:
+    """Return the counts of every queue that has jobs."""
+    counts: dict[str, Counter[str]] = {}
+    for queue, state, number in store.read(SQL["stats"], now):
+        counts.setdefault(queue, Counter())[STATES[state].value] += number
+    return {queue: QueueStats(**count) for queue, count in counts.items()}
+
+
+def peek(store: FileStore, job_id: str, codec: Codec, now: float) -> JobRecord:
+    """Return a job in any state; raise NoSuchJob."""
+    rows = store.read(SQL["peek"], row_id(job_id))
+    if not rows:
+        raise _missing(job_id)
+    row = rows[0]
+    due = row[7]
+    if due is not None and due <= now:
+        row = (*row[:2], STATES.index(JobState.READY), *row[3:7], None, None, *row[9:])
+    return _record(row, codec)
+
+
+def list_jobs(
+    store: FileStore, state: JobState, queues: Collection[str], codec: Codec
+) -> Iterator[JobRecord]:
+    """Yield the jobs in a state, page by page, in the order they would run."""
+    if state in (JobState.READY, JobState.BURIED):
+        names = sorted(set(queues)) or _queues(store, state)
+        pages = [_standing(store, state, name) for name in names]
+        rows = heapq.merge(*pages, key=lambda row: (row[4], row[0]))
+    else:
+        rows = (row for row in _timed(store, state) if not queues or row[1] in queues)
+    return (_record(row, codec) for row in rows)
+
+
+def kick(connection: sqlite3.Connection, job_ids: Collection[str]) -> Counter[str]:
+    """Make buried and delayed jobs ready; return how many in which queue, or raise NoSuchJob."""
+    kicked: Counter[str] = Counter()
+    for job_id in job_ids:
+        number = row_id(job_id)
+        row = connection.execute(SQL["state_of"], (number,)).fetchone()
+        if row is None:
+            raise _missing(job_id)
+        if STATES[row[0]] in (JobState.DELAYED, JobState.BURIED):
+            connection.execute(SQL["kick"], (number,))
+            kicked[row[1]] += 1
+    return kicked
+
+
+def kick_all(store: FileStore, queues: Collection[str]) -> Counter[str]:
+    """Make every buried job ready; return how many in which queue."""
+    return _in_batches(store, "kick_some", JobState.BURIED, queues)
+
+
+def delete(connection: sqlite3.Connection, job_id: str) -> None:
+    """Remove a job in any state; raise NoSuchJob."""
+    if connection.execute(SQL["delete"], (row_id(job_id),)).rowcount == 0:
+        raise _missing(job_id)
+
+
+def purge(store: FileStore, state: JobState, queues: Collection[str]) -> int:
+    """Remove every job in a state that is there now; return how many."""
+    return _in_batches(store, "purge_some", state, queues).total()
+
+
+def row_id(job_id: str) -> int:
+    """Return the row of a job; raise NoSuchJob for text that cannot be one."""
+    if not (job_id.isascii() and job_id.isdigit()) or int(job_id[:20]) > _LARGEST_ID:
+        raise _missing(job_id)
+    return int(job_id)
+
+
+def _in_batches(
+    store: FileStore, statement: str, state: JobState, queues: Collection[str]
+) -> Counter[str]:
+    """Change jobs a batch a transaction, so that workers get their turns in between."""
+    sql = _in_state(statement, state)
+    ((newest,),) = store.read(SQL["newest_id"])
+    changed: Counter[str] = Counter()
+    for queue in set(queues) or _queues(store, state):
+        while number := store.write(_change, sql, queue, newest):
+            changed[queue] += number
+    return changed
+
+
+def _change(connection: sqlite3.Connection, sql: str, queue: str, newest: int) -> int:
+    return connection.execute(sql, (queue, newest, _BATCH)).rowcount
+
+
+def _queues(store: FileStore, state: JobState) -> list[str]:
+    return [name for (name,) in store.read(_in_state("queues", state))]
+
+
+def _standing(store: FileStore, state: JobState, queue: str) -> Iterator[tuple[Any, ...]]:
+    sql = _in_state("page_standing", state)
+    priority, number = -1, 0
+    while page := store.read(sql, queue, priority, number, _PAGE):
+        yield from page
+        priority, number = page[-1][4], page[-1][0]
+
+
+def _timed(store: FileStore, state: JobState) -> Iterator[tuple[Any, ...]]:
+    sql = _in_state("page_timed", state)
+    due, queue, number = 0.0, "", 0
+    while page := store.read(sql, due, queue, number, _PAGE):
+        yield from page
+        due, queue, number = page[-1][7], page[-1][1], page[-1][0]
+
+
+def _in_state(statement: str, state: JobState) -> str:
+    return SQL[statement].format(state=STATES.index(state))
+
+
+def _record(row: tuple[Any, ...], codec: Codec) -> JobRecord:
+    job_id, queue, state, raw, priority, attempts, crashes, due, owner, reason, error = row
+    return JobRecord(
+        job_id=str(job_id),
+        queue=queue,
+        state=STATES[state],
+        raw=raw,
+        codec=codec,
+        priority=priority,
+        attempts=attempts,
+        crashes=crashes,
+        due=due,
+        owner=owner,
+        reason=reason,
+        error=error,
+    )
+
+
+def _missing(job_id: str) -> NoSuchJob:
+    return NoSuchJob(f"there is no job {job_id!r} in this queue")
