@@ -1,3 +1,79 @@
 """pulpo-pool: the supervisor-first worker pool for Python."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pulpo_pool.context import JobContext
+    from pulpo_pool.errors import (
+        ConfigError,
+        InvalidHandler,
+        InvalidMessage,
+        MessageTooLarge,
+        PulpoPoolError,
+        QueueUnavailable,
+    )
+    from pulpo_pool.handlers import HandlerRegistry, PayloadHandler
+    from pulpo_pool.jobs import Job
+    from pulpo_pool.message import Message
+    from pulpo_pool.pulpo import Middleware, Pulpo
+    from pulpo_pool.results import Fatal, RequestResult, ResultKind, Transient
+    from pulpo_pool.settings import Settings
+
+__all__ = [
+    "ConfigError",
+    "Fatal",
+    "HandlerRegistry",
+    "InvalidHandler",
+    "InvalidMessage",
+    "Job",
+    "JobContext",
+    "Message",
+    "MessageTooLarge",
+    "Middleware",
+    "PayloadHandler",
+    "Pulpo",
+    "PulpoPoolError",
+    "QueueUnavailable",
+    "RequestResult",
+    "ResultKind",
+    "Settings",
+    "Transient",
+]
+
 __version__ = "0.1.0"
+
+# Each name is imported when it is first asked for: the master imports this package too, and must
+# not load what only apps need.
+_HOMES = {
+    "context": ("JobContext",),
+    "errors": (
+        "ConfigError",
+        "InvalidHandler",
+        "InvalidMessage",
+        "MessageTooLarge",
+        "PulpoPoolError",
+        "QueueUnavailable",
+    ),
+    "handlers": ("HandlerRegistry", "PayloadHandler"),
+    "jobs": ("Job",),
+    "message": ("Message",),
+    "pulpo": ("Middleware", "Pulpo"),
+    "results": ("Fatal", "RequestResult", "ResultKind", "Transient"),
+    "settings": ("Settings",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"{__name__}.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import (
@@ -18,6 +17,7 @@ from typing import (
 )
 
 from pulpo_pool.clock import SystemClock
+from pulpo_pool.codec import Codec
 from pulpo_pool.engine import Engine, GivenEngine, QueueEngine
 from pulpo_pool.errors import InvalidHandler
 from pulpo_pool.handlers import HandlerRegistry, PayloadHandler
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Hook = TypeVar("Hook", bound="Callable[[], object]")
-
-_log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -72,7 +70,7 @@ class Pulpo:
     the first one outermost. `options` are those of PayloadHandler classes, by request_type.
     """
 
-    def __init__(  # noqa: PLR0913 - one keyword for each thing an app may bring along
+    def __init__(
         self,
         *,
         settings: Settings | None = None,
@@ -90,8 +88,8 @@ class Pulpo:
         self._registry = registry if registry is not None else HandlerRegistry()
         self._registry.add_options(options or {})
         self._middleware = tuple(middleware)
-        self._start_hooks: list[Callable[[], object]] = []
-        self._stop_hooks: list[Callable[[], object]] = []
+        self.worker_start_hooks: list[Callable[[], object]] = []
+        self.worker_stop_hooks: list[Callable[[], object]] = []
         self._engine: Engine = (
             GivenEngine(queue_adapter, self._clock)
             if queue_adapter
@@ -149,7 +147,14 @@ class Pulpo:
     def _open_adapter(self) -> QueueAdapter:
         from pulpo_pool.queues.opening import open_queue
 
-        return open_queue(self.settings, clock=self._clock)
+        settings = self.settings
+        return open_queue(
+            settings.broker_url,
+            queues=settings.queues,
+            lease=settings.lease,
+            codec=Codec(settings.serializer, settings.max_message_bytes),
+            clock=self._clock,
+        )
 
     # -- handlers -----------------------------------------------------------------------------
 
@@ -178,7 +183,7 @@ class Pulpo:
         stop: Stop | None = None,
         retry: Retry | None = None,
     ) -> JobDecorator: ...
-    def job(  # noqa: PLR0913 - one keyword for each thing a job may say
+    def job(
         self,
         request_type: Any = None,
         /,
@@ -237,26 +242,13 @@ class Pulpo:
 
     def on_worker_start(self, hook: Hook) -> Hook:
         """Call a function in every new worker, before its first job; raising ends the worker."""
-        self._start_hooks.append(hook)
+        self.worker_start_hooks.append(hook)
         return hook
 
     def on_worker_stop(self, hook: Hook) -> Hook:
         """Call a function in every worker that leaves in order, after its last job."""
-        self._stop_hooks.append(hook)
+        self.worker_stop_hooks.append(hook)
         return hook
-
-    def worker_starts(self) -> None:
-        """Call the on_worker_start hooks, in the order they were given."""
-        for hook in self._start_hooks:
-            hook()
-
-    def worker_stops(self) -> None:
-        """Call the on_worker_stop hooks, the last one first; one that raises is logged."""
-        for hook in reversed(self._stop_hooks):
-            try:
-                hook()
-            except Exception:  # noqa: BLE001 - the other hooks have something to close too
-                _log.exception("the on_worker_stop hook %s failed", describe(hook))
 
     def __repr__(self) -> str:
         return f"<Pulpo with {len(self._registry)} handlers>"
