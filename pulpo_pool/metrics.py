@@ -78,7 +78,7 @@ class MetricSpec:
         if metric is Gauge:
             return Gauge(
                 self.name, self.help, self.labels, registry=registry,
-                multiprocess_mode="mostrecent",
+                multiprocess_mode="livemostrecent",
             )  # fmt: skip
         return metric(self.name, self.help, self.labels, registry=registry)
 
@@ -258,6 +258,15 @@ class JobMetrics:
             ended = self._look_up(queue, request_type, outcome)
         ended.count()
         ended.observe(seconds)
+
+    def job_crashed(self, queue: str, request_type: str, outcome: JobOutcome) -> None:
+        """Count an attempt that ended with its worker: RETRIED, or BURIED at the limit."""
+        label = self._label(request_type)
+        self._finished.labels(queue, label, outcome).inc()
+        if outcome is JobOutcome.BURIED:
+            self._buries.labels(queue, label, BuryReason.CRASHED).inc()
+        else:
+            self._retries.labels(queue, label, RetryReason.CRASH).inc()
 
     def job_retried(self, queue: str, request_type: str, reason: RetryReason) -> None:
         """Count a job that was put back."""

@@ -1,0 +1,1 @@
+"""Housekeeping on a queue connection of its own: rescue and counts."""

@@ -1,0 +1,164 @@
+"""Housekeeping: whose jobs are taken back, and how much waits in each queue."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import Gauge
+
+from pulpo_pool.errors import UndecodableMessage
+from pulpo_pool.metrics import OTHER, QUEUE_JOBS
+from pulpo_pool.outcomes import JobOutcome
+from pulpo_pool.queues.adapter import CrashLimit, Fate, JobState, QueueStats, Verdict
+from pulpo_pool.scoreboard import ExitReason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from prometheus_client import CollectorRegistry
+
+    from pulpo_pool.metrics import JobMetrics
+    from pulpo_pool.queues.adapter import Judge, Owner, QueueAdapter, Rescued
+    from pulpo_pool.scoreboard import Death, Scoreboard
+    from pulpo_pool.seat import Seat
+
+logger = logging.getLogger(__name__)
+
+FORGOTTEN: Final = -1  # the wait status of a death that the ledger no longer holds
+MOST_QUEUES: Final = 200  # exported by name; publishers choose names, so there must be an end
+MOST_REQUEST_TYPES: Final = 500  # the same, of jobs that killed their worker
+_LONGEST_CRASH_WAIT: Final = 600.0  # seconds
+_MEGABYTE: Final = 1_000_000
+
+
+def judge_by(scoreboard: Scoreboard, *, pool: str, instance: str) -> Judge:
+    """Return who decides about an owner: by what this pool's master saw of its death.
+
+    Another pool's owner is left to its own keeper, or to the end of its lease. An owner from an
+    earlier start of this pool is gone: this start holds the pool's lock, so that one is dead.
+    """
+
+    def judge(owner: Owner) -> Verdict:
+        if owner.pool != pool:
+            return Verdict(Fate.ALIVE)
+        if owner.instance != instance:
+            return Verdict(Fate.GONE, "its pool died")
+        death = scoreboard.death_of(owner.serial)
+        if death is None:
+            return Verdict(Fate.ALIVE)
+        evidence = describe_death(owner, death)
+        if death.reason is ExitReason.CUT_OFF:
+            return Verdict(Fate.CUT_OFF, evidence)
+        if death.wait_status == FORGOTTEN or not death.reason.failed:
+            return Verdict(Fate.GONE, evidence)
+        return Verdict(Fate.CRASHED, evidence)
+
+    return judge
+
+
+def describe_death(owner: Owner, death: Death) -> str:
+    """Return how a worker ended, for the error text of the job it held."""
+    if death.wait_status == FORGOTTEN:
+        return f"worker {owner.slot} (serial {death.serial}) died; how is no longer known"
+    if death.reason is ExitReason.CUT_OFF:
+        end = "was ended at the drain timeout"
+    elif os.WIFSIGNALED(death.wait_status):
+        end = f"was killed by {_signal_name(os.WTERMSIG(death.wait_status))}"
+    else:
+        end = f"left with exit status {os.waitstatus_to_exitcode(death.wait_status)}"
+    return (
+        f"worker {owner.slot} (serial {death.serial}) {end} while it held this job; "
+        f"max RSS {death.max_rss / _MEGABYTE:.0f} MB, CPU {death.cpu:.1f} s"
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:  # a real-time signal has no name
+        return f"signal {number}"
+
+
+def crash_delay(crashes: int) -> float:
+    """Return how many seconds a job waits after its second crash or a later one.
+
+    Exponential with full jitter, as after an exception: two jobs that kill their workers shall
+    not keep meeting.
+    """
+    ceiling = min(_LONGEST_CRASH_WAIT, 2.0 ** min(crashes - 1, 10))
+    return random.uniform(0, ceiling)  # noqa: S311 - not a secret
+
+
+class Rescuer:
+    """Takes back the jobs of dead workers, and says so."""
+
+    def __init__(self, seat: Seat, metrics: JobMetrics, *, max_crashes: int) -> None:
+        self._judge = judge_by(seat.scoreboard, pool=seat.pool, instance=seat.instance)
+        self._limit = CrashLimit(max_crashes, crash_delay)
+        self._metrics = metrics
+        self._request_types: set[str] = set()
+
+    def rescue(self, queue: QueueAdapter) -> int:
+        """Take back what dead workers held; return how many jobs. Raises QueueUnavailable."""
+        rescued = queue.rescue(self._judge, self._limit)
+        for job in rescued:
+            self._tell(job, _request_type(queue, job))
+        return len(rescued)
+
+    def _tell(self, job: Rescued, request_type: str) -> None:
+        level = logging.WARNING if job.verdict.fate is Fate.CRASHED else logging.INFO
+        logger.log(
+            level,
+            "job %s (%s) in queue %s is %s again after %d crashes: %s"
+            if job.state is not JobState.BURIED
+            else "job %s (%s) in queue %s is %s after %d crashes: %s",
+            job.job_id,
+            request_type or "undecodable",
+            job.queue,
+            job.state.value,
+            job.crashes,
+            job.verdict.evidence,
+        )
+        if job.verdict.fate is Fate.CRASHED:
+            if len(self._request_types) < MOST_REQUEST_TYPES:
+                self._request_types.add(request_type)
+                self._metrics.prepare((), self._request_types)
+            buried = job.state is JobState.BURIED
+            outcome = JobOutcome.BURIED if buried else JobOutcome.RETRIED
+            self._metrics.job_crashed(job.queue, request_type, outcome)
+
+
+def _request_type(queue: QueueAdapter, job: Rescued) -> str:
+    try:
+        return queue.codec.decode(job.raw).request_type
+    except UndecodableMessage:
+        return ""
+
+
+class QueueGauges:
+    """Exports how many jobs wait; a queue that empties and vanishes falls to 0."""
+
+    def __init__(self, queues: Iterable[str], registry: CollectorRegistry) -> None:
+        self._gauge = QUEUE_JOBS.make(Gauge, registry)
+        self._shown = dict.fromkeys(queues)
+
+    def show(self, stats: Mapping[str, QueueStats]) -> None:
+        """Set every queue's counts; those beyond the first MOST_QUEUES are added up."""
+        rest = QueueStats()
+        for queue, counts in stats.items():
+            if queue in self._shown or len(self._shown) < MOST_QUEUES:
+                self._shown[queue] = None
+            else:
+                rest += counts
+        for queue in self._shown:
+            self._set(queue, stats.get(queue, QueueStats()))
+        if len(self._shown) >= MOST_QUEUES:
+            self._set(OTHER, rest)
+
+    def _set(self, queue: str, counts: QueueStats) -> None:
+        for state in JobState:
+            self._gauge.labels(queue, state.value).set(getattr(counts, state.value))

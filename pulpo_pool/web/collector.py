@@ -1,0 +1,98 @@
+"""What the scoreboard knows, as metrics: read when asked, never stored."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from pulpo_pool import __version__, metrics
+from pulpo_pool.metrics import Kind, MetricSpec, WorkerState
+from pulpo_pool.scoreboard import ExitReason, ForkReason, PoolState, as_text
+from pulpo_pool.web.health import reasons_not_ready, worker_slots, worker_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from prometheus_client.core import Metric
+
+    from pulpo_pool.clock import Clock
+    from pulpo_pool.scoreboard import Scoreboard
+
+
+class ScoreboardCollector(Collector):
+    """Reads the shared rows anew for each scrape."""
+
+    def __init__(self, scoreboard: Scoreboard, queues: Iterable[str], clock: Clock) -> None:
+        self._scoreboard = scoreboard
+        self._queues = {as_text(queue): queue for queue in queues}
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families of the pool's own life."""
+        header = self._scoreboard.header
+        slots = worker_slots(self._scoreboard)
+        wanted = header.wanted_workers
+        states = Counter(dict.fromkeys(WorkerState, 0))
+        for slot in slots:
+            state = worker_state(self._scoreboard, slot)
+            if state is not WorkerState.EMPTY or slot < wanted:
+                states[state] += 1
+        yield labelled(metrics.WORKERS, {(state,): count for state, count in states.items()})
+        yield single(metrics.WORKERS_WANTED, wanted)
+        yield labelled(metrics.JOBS_IN_FLIGHT, self._in_flight())
+        yield labelled(
+            metrics.WORKER_FORKS, {(r.name.lower(),): header.forks[r] for r in ForkReason}
+        )
+        yield labelled(
+            metrics.WORKER_EXITS, {(r.name.lower(),): header.exits[r] for r in ExitReason}
+        )
+        yield from self._pool()
+        build = (__version__, platform.python_version())
+        yield labelled(metrics.BUILD_INFO, {build: 1})
+
+    def _pool(self) -> Iterator[Metric]:
+        header = self._scoreboard.header
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        yield labelled(
+            metrics.POOL_STATE,
+            {(s.name.lower(),): float(s == header.pool_state) for s in PoolState},
+        )
+        ready = not reasons_not_ready(self._scoreboard, monotonic)
+        yield single(metrics.POOL_READY, float(ready))
+        yield single(metrics.CRASH_LOOPING, header.crash_looping)
+        yield single(metrics.POOL_START, header.started_at)
+        for spec, seen_at in (
+            (metrics.MASTER_HEARTBEAT, header.heartbeat),
+            (metrics.QUEUE_SEEN, header.queue_seen_at),
+        ):
+            # The scoreboard's times are monotonic; Prometheus compares with the wall clock.
+            yield single(spec, now - (monotonic - seen_at) if seen_at else 0)
+
+    def _in_flight(self) -> Mapping[tuple[str, ...], float]:
+        counts: dict[tuple[str, ...], float] = {(queue,): 0 for queue in self._queues.values()}
+        for slot in worker_slots(self._scoreboard):
+            if worker_state(self._scoreboard, slot) is not WorkerState.BUSY:
+                continue
+            row = self._scoreboard.read_work(slot)
+            if row is not None:
+                queue = self._queues.get(row.queue, metrics.OTHER)
+                counts[queue,] = counts.get((queue,), 0) + 1
+        return counts
+
+
+def labelled(spec: MetricSpec, values: Mapping[tuple[str, ...], float]) -> Metric:
+    """Return a family with a sample for each set of label values."""
+    kind = CounterMetricFamily if spec.kind is Kind.COUNTER else GaugeMetricFamily
+    family = kind(spec.name, spec.help, labels=spec.labels)
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family
+
+
+def single(spec: MetricSpec, value: float) -> Metric:
+    """Return a family with one sample and no labels."""
+    return labelled(spec, {(): value})
