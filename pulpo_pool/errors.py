@@ -114,6 +114,8 @@ class QueueUnavailable(QueueError):
 class QueueCorrupt(QueueUnavailable):
     """What is stored cannot be read as a queue; a person has to look."""
 
+    exit_code = ExitCode.USAGE
+
 
 class ReservationLost(QueueError):
     """The lease ended before settlement; somebody else may hold the job."""

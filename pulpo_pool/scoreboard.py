@@ -11,7 +11,7 @@ import ctypes
 import enum
 import mmap
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 READ_ATTEMPTS: Final = 1_000
 LEDGER_SIZE: Final = 4_096  # deaths remembered; an older one is known to be dead, not how
@@ -244,16 +244,17 @@ class Scoreboard:
         return None
 
 
-class writing:  # noqa: N801 - reads as a verb: with writing(row)
+class writing(Generic[Row]):  # noqa: N801 - reads as a verb: with writing(row)
     """Write a row as one change. Only its one writer may; a torn start is healed."""
 
     __slots__ = ("_row",)
 
-    def __init__(self, row: LifeRow | WorkRow) -> None:
-        self._row = row
+    def __init__(self, row: Row) -> None:
+        self._row: Row = row
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Row:
         self._row.seq |= 1
+        return self._row
 
     def __exit__(self, *_failure: object) -> None:
         self._row.seq += 1

@@ -28,6 +28,7 @@ class Seat:
     scoreboard: Scoreboard
     lifeline: int
     wakeup: int
+    wakeup_end: int  # where signals write
     doorbell: int
 
     @property

@@ -70,6 +70,11 @@ class WorkerLoop:
         self._pending: JobDone | None = None
         self._pid = os.getpid()
 
+    @property
+    def has_unsettled(self) -> bool:
+        """Whether a handled job still waits for its settlement."""
+        return self._pending is not None
+
     def turn(self) -> bool:
         """Take one turn; tell whether there was a job. Waits up to the sleep duration."""
         pending = self._pending
@@ -118,7 +123,7 @@ class WorkerLoop:
         return self._handle(reservation, message, handler)
 
     def _handle(self, reservation: Reservation, message: Message, handler: Handler) -> JobDone:
-        context = JobContext(reservation, message, stopping=self._stopping)
+        context = JobContext(reservation, stopping=self._stopping)
         self._observer.started(context)
         started = self._clock.monotonic()
         try:

@@ -65,9 +65,7 @@ def conclude(
     result, error = answer.result, answer.error
     text = error_text(result.error, error)
     if result.kind is ResultKind.SUCCESS:
-        return JobDone(
-            reservation, request_type, JobOutcome.SUCCESS, Commit(reservation), seconds
-        )
+        return JobDone(reservation, request_type, JobOutcome.SUCCESS, Commit(reservation), seconds)
     if result.kind is ResultKind.FATAL:
         return buried(reservation, request_type, BuryReason.FATAL, text, seconds, error)
     decision = policy.decide(
@@ -84,7 +82,12 @@ def conclude(
             RetryReason.EXCEPTION if error else RetryReason.REQUESTED,
         )
     return buried(
-        reservation, request_type, decision.reason, f"{decision.text}\n{text}".strip(), seconds, error
+        reservation,
+        request_type,
+        decision.reason,
+        f"{decision.text}\n{text}".strip(),
+        seconds,
+        error,
     )
 
 
@@ -106,7 +109,7 @@ def conclude_unknown(
     return buried(reservation, request_type, BuryReason.UNKNOWN_TYPE, text)
 
 
-def buried(  # noqa: PLR0913 - a record's parts
+def buried(
     reservation: Reservation,
     request_type: str,
     reason: BuryReason,

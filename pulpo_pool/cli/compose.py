@@ -1,0 +1,204 @@
+"""The composition root: from settings to a master with all that it hands to its children."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from pulpo_pool import __version__
+from pulpo_pool.clock import SystemClock
+from pulpo_pool.codec import Codec
+from pulpo_pool.errors import ConfigError
+from pulpo_pool.keeper.process import run_keeper
+from pulpo_pool.loading import load_app
+from pulpo_pool.log import set_up_logging
+from pulpo_pool.master.birth import Links, unmasked
+from pulpo_pool.master.crew import Crew
+from pulpo_pool.master.listener import PORTS_TRIED, bind
+from pulpo_pool.master.master import Master
+from pulpo_pool.master.rundir import RunDirectory
+from pulpo_pool.master.slots import SlotTable
+from pulpo_pool.master.spawner import DirectSpawner
+from pulpo_pool.master.wires import Wires
+from pulpo_pool.queues.opening import check_url, open_queue
+from pulpo_pool.samples import sample_pulpo
+from pulpo_pool.scoreboard import Role, Scoreboard
+from pulpo_pool.settings import MAX_WORKERS
+from pulpo_pool.slot_files import prepare_metrics_directory
+from pulpo_pool.web.process import run_web
+from pulpo_pool.worker.process import WorkerPlan, run_worker
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+    from pulpo_pool.clock import Clock
+    from pulpo_pool.errors import ExitCode
+    from pulpo_pool.pulpo import Pulpo
+    from pulpo_pool.queues.adapter import Owner, QueueAdapter
+    from pulpo_pool.seat import Body
+    from pulpo_pool.settings import Loaded, Settings
+
+logger = logging.getLogger(__name__)
+
+SERVICE_SLOTS: Final = 8  # rows of the scoreboard after the last possible worker's
+
+
+def run_pool(loaded: Loaded, directory: Path) -> ExitCode:
+    """Run a pool in this process until it is told to stop; return what to exit with.
+
+    Raises ConfigError, or AlreadyRunning if the name, the port or the socket is taken.
+    """
+    settings = loaded.settings
+    address = check_url(settings.broker_url)
+    if not address.shared:
+        raise ConfigError(
+            f"broker: {settings.broker_url} lives in one process, so no pool can work on it; "
+            "use file:PATH"
+        )
+    set_up_logging("master", level=settings.log_level, log_format=settings.log_format)
+    run_directory = RunDirectory.claim(settings)
+    listener = None
+    try:
+        listener = _listener(loaded)
+        prepare_metrics_directory(run_directory.metrics)
+        master = _composed(settings, directory, run_directory, listener, SystemClock())
+        _announce(loaded, listener)
+        return master.run()
+    finally:
+        if listener is not None:
+            listener.close()
+        run_directory.release()
+
+
+def _composed(
+    settings: Settings,
+    directory: Path,
+    run_directory: RunDirectory,
+    listener: socket.socket | None,
+    clock: Clock,
+) -> Master:
+    scoreboard = Scoreboard(MAX_WORKERS + SERVICE_SLOTS)
+    header = scoreboard.header
+    header.started_at, header.heartbeat = clock.now(), clock.monotonic()
+    header.wanted_workers, header.generation = settings.workers, 1
+    wires = Wires.laid()
+    services = (Role.KEEPER, Role.WEB) if listener is not None else (Role.KEEPER,)
+    links = Links(
+        scoreboard=scoreboard,
+        pool=run_directory.identity,
+        instance=secrets.token_hex(8),
+        lifeline=wires.lifeline.reader,
+        doorbell=wires.doorbell.writer,
+        kept={
+            Role.WORKER: (),
+            Role.KEEPER: (wires.keeper_bell.reader,),
+            Role.WEB: (listener.fileno(),) if listener is not None else (),
+        },
+    )
+    bodies = _bodies(settings, directory, run_directory, wires, listener)
+    table = SlotTable.planned(settings.workers, MAX_WORKERS, services)
+    crew = Crew(table, scoreboard, DirectSpawner(bodies, links), wires, settings, clock)
+    about = {
+        "version": __version__,
+        "name": settings.name,
+        "app": settings.app,
+        "broker": settings.broker_url,
+        "queues": list(settings.queues),
+        "http": _address(listener) if listener is not None else None,
+        "max_workers": MAX_WORKERS,
+    }
+    return Master(crew, scoreboard, wires, run_directory, clock, about)
+
+
+def _bodies(
+    settings: Settings,
+    directory: Path,
+    run_directory: RunDirectory,
+    wires: Wires,
+    listener: socket.socket | None,
+) -> dict[Role, Body]:
+    plan = WorkerPlan(
+        settings=settings,
+        load_app=partial(app_of, settings, directory),
+        open_queue=partial(queue_of, settings),
+        metrics_directory=run_directory.metrics,
+        leave_boot_error=run_directory.leave_boot_error,
+        clock=SystemClock(),
+    )
+    bodies: dict[Role, Body] = {
+        Role.WORKER: partial(run_worker, plan=plan),
+        Role.KEEPER: unmasked(
+            partial(
+                run_keeper,
+                bell=wires.keeper_bell.reader,
+                settings=settings,
+                metrics_directory=run_directory.metrics,
+                open_queue=partial(queue_of, settings),
+            )
+        ),
+    }
+    if listener is not None:
+        bodies[Role.WEB] = unmasked(
+            partial(
+                run_web,
+                listener=listener,
+                settings=settings,
+                metrics_directory=run_directory.metrics,
+            )
+        )
+    return bodies
+
+
+def app_of(settings: Settings, directory: Path) -> Pulpo:
+    """Return the app that the settings name, or the samples."""
+    return load_app(settings.app, directory) if settings.app else sample_pulpo(settings)
+
+
+def queue_of(settings: Settings, owner: Owner | None = None) -> QueueAdapter:
+    """Open the queue that the settings name."""
+    return open_queue(
+        settings.broker_url,
+        queues=settings.queues,
+        lease=settings.lease,
+        owner=owner,
+        codec=Codec(settings.serializer, settings.max_message_bytes),
+    )
+
+
+def _listener(loaded: Loaded) -> socket.socket | None:
+    address = loaded.settings.http_address
+    if address is None:
+        return None
+    host, port = address
+    return bind(host, port, ports_tried=1 if loaded.is_given("http") else PORTS_TRIED)
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _announce(loaded: Loaded, listener: socket.socket | None) -> None:
+    settings = loaded.settings
+    for warning in loaded.warnings:
+        logger.warning("%s", warning)
+    logger.info(
+        "pulpo-pool %s starts %d workers of %s on %s, queues %s%s",
+        __version__,
+        settings.workers,
+        settings.app or "the sample handlers",
+        settings.broker_url,
+        ", ".join(settings.queues),
+        f"; metrics on http://{_address(listener)}/metrics" if listener is not None else "",
+    )
+    if settings.app is None:
+        names: Any = sorted(handler.request_type for handler in sample_pulpo(settings).registry)
+        logger.info(
+            "no app is named, so the sample handlers run: %s. Try `pulpo-pool publish echo "
+            "--payload hello`; name your own app with `pulpo-pool -w %d MODULE:NAME`",
+            ", ".join(names),
+            settings.workers,
+        )

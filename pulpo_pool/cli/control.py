@@ -1,0 +1,149 @@
+"""`pulpo-pool status`, `scale`, `pause` and their sisters: talk to a running pool."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pulpo_pool.cli.control_client import ask, ask_and_wait
+from pulpo_pool.cli.options import examples, json_option, loaded_settings, pool_options
+from pulpo_pool.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MIB = 1_048_576
+
+
+@click.command(epilog=examples("pulpo-pool status", "pulpo-pool status --json | jq .workers"))
+@json_option
+@pool_options
+def status(*, as_json: bool, **flags: Any) -> None:
+    """Show the master, its workers and services."""
+    answer = ask(loaded_settings(flags).settings, "status")
+    if as_json:
+        print_json(answer)
+        return
+    master = answer["master"]
+    click.echo(
+        f"{master['name']}: {master['state']}, pid {master['pid']}, "
+        f"{master['workers_wanted']} workers of {master['app'] or 'the sample handlers'} "
+        f"on {master['broker']}"
+        + (f", http://{master['http']}/metrics" if master["http"] else "")
+        + ("; crash-looping" if master["crash_looping"] else "")
+    )
+    rows = [_worker_row(worker) for worker in answer["workers"]]
+    rows += [_service_row(service) for service in answer["services"]]
+    print_table(["SLOT", "PID", "STATE", "JOBS", "MIB", "DOING"], rows)
+
+
+@click.command(
+    # A number below zero is a word here, not an option.
+    context_settings={"ignore_unknown_options": True},
+    epilog=examples("pulpo-pool scale 12", "pulpo-pool scale +1", "pulpo-pool scale -1"),
+)
+@click.argument("workers", metavar="N|+N|-N")
+@json_option
+@pool_options
+def scale(*, workers: str, as_json: bool, **flags: Any) -> None:
+    """Change the number of workers; those that go finish their job first."""
+    answer = ask(loaded_settings(flags).settings, "scale", workers)
+    _say(answer, f"the pool now wants {answer['workers']} workers", as_json=as_json)
+
+
+@click.command(epilog=examples("pulpo-pool pause"))
+@json_option
+@pool_options
+def pause(*, as_json: bool, **flags: Any) -> None:
+    """Stop reserving jobs until `resume`; what is held is finished."""
+    _simple("pause", flags, as_json=as_json)
+
+
+@click.command(epilog=examples("pulpo-pool resume"))
+@json_option
+@pool_options
+def resume(*, as_json: bool, **flags: Any) -> None:
+    """Reserve jobs again."""
+    _simple("resume", flags, as_json=as_json)
+
+
+@click.command(epilog=examples("pulpo-pool quiet"))
+@json_option
+@pool_options
+def quiet(*, as_json: bool, **flags: Any) -> None:
+    """Reserve nothing more and stay: the first step of a planned stop. /readyz says 503."""
+    _simple("quiet", flags, as_json=as_json)
+
+
+@click.command(epilog=examples("pulpo-pool drain", "pulpo-pool drain --no-wait"))
+@click.option("--wait/--no-wait", default=True, help="Return when the pool has ended.  [default]")
+@json_option
+@pool_options
+def drain(*, wait: bool, as_json: bool, **flags: Any) -> None:
+    """Finish what is held, then exit."""
+    _end("drain", flags, wait=wait, as_json=as_json)
+
+
+@click.command(epilog=examples("pulpo-pool stop"))
+@click.option("--wait/--no-wait", default=True, help="Return when the pool has ended.  [default]")
+@json_option
+@pool_options
+def stop(*, wait: bool, as_json: bool, **flags: Any) -> None:
+    """Exit now: jobs get two seconds, the rest is cut off and handed back."""
+    _end("stop", flags, wait=wait, as_json=as_json)
+
+
+@click.command(epilog=examples("pulpo-pool recycle", "pulpo-pool recycle 3"))
+@click.argument("slot", required=False, default="")
+@json_option
+@pool_options
+def recycle(*, slot: str, as_json: bool, **flags: Any) -> None:
+    """Replace the worker in SLOT, or all of them a quarter at a time, after their job."""
+    answer = ask(loaded_settings(flags).settings, "recycle", slot)
+    slots = ", ".join(str(number) for number in answer["slots"])
+    _say(answer, f"recycling the workers in slots {slots}", as_json=as_json)
+
+
+def _simple(command: str, flags: Mapping[str, Any], *, as_json: bool) -> None:
+    answer = ask(loaded_settings(flags).settings, command)
+    _say(answer, f"the pool is {answer['state']}", as_json=as_json)
+
+
+def _end(command: str, flags: Mapping[str, Any], *, wait: bool, as_json: bool) -> None:
+    settings = loaded_settings(flags).settings
+    if wait:
+        answer = ask_and_wait(settings, command)
+        _say(answer | {"state": "stopped"}, "the pool has ended", as_json=as_json)
+    else:
+        _say(ask(settings, command), "the pool is draining", as_json=as_json)
+
+
+def _say(answer: Mapping[str, Any], words: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(words)
+
+
+def _worker_row(worker: Mapping[str, Any]) -> list[object]:
+    doing = worker["request_type"] or ""
+    if worker["job_id"]:
+        doing += f" job {worker['job_id']}, {worker['job_seconds']:.1f} s"
+    return [
+        worker["slot"],
+        worker["pid"] or "",
+        worker["state"],
+        f"{worker['jobs_done']:,}",
+        _mib(worker["rss_bytes"]),
+        doing,
+    ]
+
+
+def _service_row(service: Mapping[str, Any]) -> list[object]:
+    pid = service["pid"] or ""
+    return [service["role"], pid, service["state"], "", _mib(service["rss_bytes"]), ""]
+
+
+def _mib(size: int | None) -> str:
+    return f"{size / _MIB:.0f}" if size else ""

@@ -1,0 +1,1 @@
+"""One parent process: keep the slots filled."""

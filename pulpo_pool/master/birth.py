@@ -1,0 +1,151 @@
+"""Birth: what a newborn process does before it does anything else."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from pulpo_pool.scoreboard import Role
+from pulpo_pool.seat import Seat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pulpo_pool.scoreboard import Scoreboard
+    from pulpo_pool.seat import Body
+
+GO: Final = b"G"
+EXIT_REFUSED: Final = 0  # the master does not know this birth, or is gone
+EXIT_UNCAUGHT: Final = 1
+POOL_SIGNALS: Final = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTSTP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+_WORKER_OOM_SCORE: Final = "300"  # the kernel's own choice is then a worker, never the master
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What the master prepared for every child before the first fork."""
+
+    scoreboard: Scoreboard
+    pool: str
+    instance: str
+    lifeline: int  # read end
+    doorbell: int  # write end
+    kept: dict[Role, tuple[int, ...]]  # descriptors that only these children keep
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnOrder:
+    """Which life to begin, and where."""
+
+    role: Role
+    slot: int
+    serial: int
+    generation: int
+
+
+def be_born(order: SpawnOrder, links: Links, body: Body, master: int, go: int) -> NoReturn:
+    """Become the process that sits in a slot; every signal is masked until the body is ready.
+
+    Nothing is touched until the master has written down this birth and says GO: a process that
+    nobody knows must not take a job.
+    """
+    status = EXIT_UNCAUGHT
+    try:
+        with suppress(PermissionError):  # the parent may have done it already
+            os.setpgid(0, 0)
+        signal.set_wakeup_fd(-1)
+        _die_with(master)
+        if os.getppid() != master or os.read(go, 1) != GO:
+            os._exit(EXIT_REFUSED)
+        seat = _take_seat(order, links)
+        status = body(seat)
+    except BaseException:  # noqa: BLE001 - nothing may run back into the master's code
+        with suppress(Exception):
+            traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        os._exit(status)
+
+
+def unmasked(body: Body) -> Body:
+    """Wrap the body of a service, which leaves when told: signals only wake it."""
+
+    def run(seat: Seat) -> int:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        return body(seat)
+
+    return run
+
+
+def _take_seat(order: SpawnOrder, links: Links) -> Seat:
+    wakeup, wakeup_end = os.pipe()
+    os.set_blocking(wakeup, False)
+    os.set_blocking(wakeup_end, False)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    kept = {1, 2, wakeup, wakeup_end, links.lifeline, links.doorbell, *links.kept[order.role]}
+    _close_others(kept)
+    for number in POOL_SIGNALS:
+        signal.signal(number, _noted)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
+    os.environ.pop("NOTIFY_SOCKET", None)  # only the master speaks to systemd
+    random.seed()
+    if order.role is Role.WORKER:
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(_WORKER_OOM_SCORE)
+    return Seat(
+        role=order.role,
+        slot=order.slot,
+        serial=order.serial,
+        generation=order.generation,
+        pool=links.pool,
+        instance=links.instance,
+        scoreboard=links.scoreboard,
+        lifeline=links.lifeline,
+        wakeup=wakeup,
+        wakeup_end=wakeup_end,
+        doorbell=links.doorbell,
+    )
+
+
+def _noted(_number: int, _frame: object) -> None:
+    """The wake-up descriptor has been written already; loops act, handlers do not."""
+
+
+def _close_others(kept: Iterable[int]) -> None:
+    """Close what was inherited: a socket held by a worker would outlive its owner."""
+    low = 3
+    for fd in sorted(fd for fd in kept if fd >= low):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+
+
+def _die_with(master: int) -> None:
+    """Ask the kernel for TERM when the master dies (prctl(2), Linux only; not retroactive)."""
+    if not sys.platform.startswith("linux") or os.getppid() != master:
+        return
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

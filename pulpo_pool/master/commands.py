@@ -1,0 +1,59 @@
+"""Commands: what a master can be asked, by signal or over the control socket."""
+
+from __future__ import annotations
+
+import enum
+import signal
+from typing import TYPE_CHECKING
+
+from pulpo_pool.master.control import Refused
+
+if TYPE_CHECKING:
+    from pulpo_pool.master.slots import SlotTable
+
+
+class Command(enum.StrEnum):
+    """Each verb, the same word in the control protocol and the command line."""
+
+    STATUS = "status"
+    SCALE = "scale"
+    PAUSE = "pause"
+    RESUME = "resume"
+    QUIET = "quiet"
+    DRAIN = "drain"
+    STOP = "stop"
+    RECYCLE = "recycle"
+
+
+COMMAND_FOR_SIGNAL = {
+    signal.SIGTERM: (Command.DRAIN, ""),
+    signal.SIGINT: (Command.DRAIN, ""),
+    signal.SIGQUIT: (Command.STOP, ""),
+    signal.SIGTSTP: (Command.QUIET, ""),
+    signal.SIGHUP: (Command.RECYCLE, ""),
+    signal.SIGTTIN: (Command.SCALE, "+1"),
+    signal.SIGTTOU: (Command.SCALE, "-1"),
+    signal.SIGUSR1: (Command.STATUS, ""),
+}
+
+
+def wanted_workers(argument: str, wanted: int, most: int) -> int:
+    """Read `8`, `+1` or `-1`; raise Refused for anything else and for what is out of range."""
+    try:
+        number = int(argument)
+    except ValueError:
+        raise Refused(f"scale: expected a number, +N or -N, got {argument!r}") from None
+    workers = wanted + number if argument[:1] in "+-" else number
+    if not 1 <= workers <= most:
+        raise Refused(f"scale: a pool has 1 to {most} workers, not {workers}")
+    return workers
+
+
+def recycled_slots(argument: str, table: SlotTable) -> set[int]:
+    """Read a slot's number, or nothing for all; raise Refused for a slot that is not there."""
+    slots = range(table.wanted)
+    if not argument:
+        return set(slots)
+    if not argument.isdigit() or int(argument) not in slots:
+        raise Refused(f"recycle: expected a slot from 0 to {table.wanted - 1}, got {argument!r}")
+    return {int(argument)}

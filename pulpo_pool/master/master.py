@@ -1,0 +1,249 @@
+"""Master: one thread, one loop; it keeps the slots filled."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+from typing import TYPE_CHECKING, Any, Final
+
+from pulpo_pool.errors import ExitCode
+from pulpo_pool.master import policy
+from pulpo_pool.master.commands import (
+    COMMAND_FOR_SIGNAL,
+    Command,
+    recycled_slots,
+    wanted_workers,
+)
+from pulpo_pool.master.control import ControlSocket, Refused
+from pulpo_pool.master.status import pool_status, state_word
+from pulpo_pool.scoreboard import Order, PoolState, SlotState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pulpo_pool.clock import Clock
+    from pulpo_pool.master.control import Request
+    from pulpo_pool.master.crew import Crew
+    from pulpo_pool.master.rundir import RunDirectory
+    from pulpo_pool.master.wires import Wires
+    from pulpo_pool.scoreboard import Scoreboard
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT: Final = 2.0  # seconds between two beats of a master that has nothing to do
+SHORTEST_NAP: Final = 0.05  # seconds; what is due waits at most this long for the fork budget
+STOP_GRACE: Final = 2.0  # seconds that jobs get when the pool is stopped now
+
+
+class Master:
+    """Keeps every slot filled until told to stop.
+
+    1. hear: signals, doorbell and control socket, which all mean commands
+    2. reap the dead, and have their jobs handed back
+    3. do what policy says: fork, ask to leave, kill
+    4. beat, so that others can tell that it lives
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        scoreboard: Scoreboard,
+        wires: Wires,
+        run_directory: RunDirectory,
+        clock: Clock,
+        about: Mapping[str, Any],
+    ) -> None:
+        self._crew = crew
+        self._table = crew.table
+        self._scoreboard = scoreboard
+        self._wires = wires
+        self._run_directory = run_directory
+        self._clock = clock
+        self._about = dict(about)  # what status shows of the settings
+        self._state = PoolState.STARTING
+        self._interrupts = 0
+        self._failed: ExitCode | None = None
+        self._selector = selectors.DefaultSelector()
+        self._verbs: dict[Command, Callable[[str], dict[str, Any]]] = {
+            Command.STATUS: lambda _: self._status(),
+            Command.SCALE: self._scale,
+            Command.RECYCLE: self._recycle,
+            Command.PAUSE: lambda _: self._rest(PoolState.PAUSED),
+            Command.QUIET: lambda _: self._rest(PoolState.QUIET),
+            Command.RESUME: lambda _: self._resume(),
+            Command.DRAIN: lambda _: self._drain(),
+            Command.STOP: lambda _: self._stop(),
+        }
+
+    def run(self) -> ExitCode:
+        """Supervise until the pool is empty; return what the program exits with."""
+        self._install_signals()
+        self._advance(PoolState.STARTING)
+        self._selector.register(self._wires.signals.reader, selectors.EVENT_READ, self._hear)
+        self._selector.register(
+            self._wires.doorbell.reader,
+            selectors.EVENT_READ,
+            lambda _mask: self._wires.doorbell.drain(),
+        )
+        control = ControlSocket(self._run_directory.control, self._selector, self._answer)
+        try:
+            while not self._is_over():
+                self._turn()
+        finally:
+            control.close()
+            self._selector.close()
+        if self._failed is not None:
+            return self._failed
+        return ExitCode.JOBS_CUT_OFF if self._crew.jobs_cut_off else ExitCode.CLEAN
+
+    def _turn(self) -> None:
+        self._crew.act(self._state)
+        for key, mask in self._selector.select(self._patience()):
+            key.data(mask)
+        self._crew.look()
+        self._crew.bury_the_dead()
+        self._assess()
+        self._scoreboard.header.heartbeat = self._clock.monotonic()
+
+    def _patience(self) -> float:
+        """Return how long the loop may sleep, in seconds."""
+        deadline = policy.nearest_deadline(self._table)
+        if any(slot.state is SlotState.EMPTY for slot in self._table):
+            return SHORTEST_NAP  # a place waits for the fork budget
+        if deadline is None:
+            return HEARTBEAT
+        return min(HEARTBEAT, max(SHORTEST_NAP, deadline - self._clock.monotonic()))
+
+    def _assess(self) -> None:
+        """Draw the conclusions that concern the pool as a whole."""
+        header = self._scoreboard.header
+        if self._state is PoolState.STARTING:
+            if any(slot.ever_up for slot in self._table.workers):
+                self._advance(PoolState.RUNNING)
+                logger.info("the first worker is ready")
+            elif policy.nobody_boots(self._table):
+                self._give_up()
+        header.crash_looping = policy.is_crash_looping(self._table)
+        if header.out_of_work and self._state < PoolState.DRAINING:
+            logger.info("nothing is ready and nothing is held: the burst is over")
+            self._drain()
+        if self._state is PoolState.STARTING:
+            return
+        error = self._run_directory.take_boot_error()
+        if error is not None:
+            logger.error("a worker could not boot:\n%s", error.text)
+
+    def _give_up(self) -> None:
+        error = self._run_directory.take_boot_error()
+        self._failed = ExitCode(error.code) if error else ExitCode.APP_DOES_NOT_BOOT
+        text = error.text if error else "no worker lived long enough to say why"
+        logger.error("no worker boots, so the pool stops:\n%s", text)
+        self._drain()
+
+    def _is_over(self) -> bool:
+        return self._state is PoolState.DRAINING and policy.is_stopped(self._table)
+
+    def _advance(self, state: PoolState) -> None:
+        self._state = state
+        self._scoreboard.header.pool_state = state
+
+    # -- commands -----------------------------------------------------------------------------
+
+    def _install_signals(self) -> None:
+        for number in (*COMMAND_FOR_SIGNAL, signal.SIGCHLD, signal.SIGUSR2):
+            signal.signal(number, _noted)
+        signal.set_wakeup_fd(self._wires.signals.writer, warn_on_full_buffer=False)
+
+    def _hear(self, _mask: int) -> None:
+        for number in self._wires.signals.drain():
+            if number == signal.SIGINT:
+                self._interrupts += 1
+            asked = COMMAND_FOR_SIGNAL.get(signal.Signals(number))
+            if asked is None:
+                continue
+            command, argument = asked
+            # A platform may send TERM many times: only a second Ctrl-C is a person in a hurry.
+            if number == signal.SIGINT and self._interrupts > 1:
+                command = Command.STOP
+            try:
+                answer = self.obey(command, argument)
+            except Refused as refusal:
+                logger.warning("%s: %s", signal.Signals(number).name, refusal)
+            else:
+                if command is Command.STATUS:
+                    logger.info("status: %s", answer)
+
+    def _answer(self, request: Request) -> dict[str, Any]:
+        try:
+            command = Command(request.command)
+        except ValueError:
+            raise Refused(f"no such command: {request.command!r}") from None
+        return self.obey(command, request.argument)
+
+    def obey(self, command: Command, argument: str = "") -> dict[str, Any]:
+        """Carry out one command; return what its sender is told. Raises Refused."""
+        if self._state >= PoolState.DRAINING and command not in (
+            Command.STATUS,
+            Command.DRAIN,
+            Command.STOP,
+        ):
+            raise Refused(f"{command}: the pool is draining")
+        return self._verbs[command](argument)
+
+    def _scale(self, argument: str) -> dict[str, Any]:
+        wanted = wanted_workers(argument, self._table.wanted, self._about["max_workers"])
+        self._table.scale(wanted)
+        self._scoreboard.header.wanted_workers = wanted
+        return {"workers": wanted}
+
+    def _recycle(self, argument: str) -> dict[str, Any]:
+        slots = recycled_slots(argument, self._table)
+        self._table.to_recycle |= slots
+        return {"slots": sorted(slots)}
+
+    def _stop(self) -> dict[str, Any]:
+        answer = self._drain()
+        self._crew.act(self._state)
+        self._crew.hurry(STOP_GRACE)
+        return answer
+
+    def _status(self) -> dict[str, Any]:
+        header = self._scoreboard.header
+        master = {
+            "pid": os.getpid(),
+            "state": state_word(self._state),
+            "generation": header.generation,
+            "workers_wanted": self._table.wanted,
+            "crash_looping": bool(header.crash_looping),
+            "uptime_seconds": round(self._clock.now() - header.started_at, 1),
+            **self._about,
+        }
+        return {
+            "master": master,
+            **pool_status(self._table, self._scoreboard, self._clock.monotonic()),
+        }
+
+    def _rest(self, state: PoolState) -> dict[str, Any]:
+        if self._state is PoolState.STARTING:
+            raise Refused("the pool is still starting")
+        self._advance(max(state, self._state))
+        self._crew.give_orders(Order.REST)
+        return {"state": state_word(self._state)}
+
+    def _resume(self) -> dict[str, Any]:
+        if self._state in (PoolState.PAUSED, PoolState.QUIET):
+            self._advance(PoolState.RUNNING)
+            self._crew.give_orders(Order.WORK)
+        return {"state": state_word(self._state)}
+
+    def _drain(self) -> dict[str, Any]:
+        if self._state < PoolState.DRAINING:
+            logger.info("draining: workers finish what they hold")
+            self._advance(PoolState.DRAINING)
+        return {"state": state_word(self._state)}
+
+
+def _noted(_number: int, _frame: object) -> None:
+    """The wake-up descriptor has been written already; the loop acts."""

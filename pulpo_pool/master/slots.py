@@ -1,0 +1,129 @@
+"""Slots: what the master knows of each place in the pool. Bookkeeping, no system calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pulpo_pool.scoreboard import ExitReason, ForkReason, Order, Role, SlotState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ALIVE = frozenset({SlotState.BOOTING, SlotState.UP, SlotState.STOPPING, SlotState.KILLED})
+
+
+@dataclass(slots=True)
+class Slot:
+    """A place for one process at a time. Times are monotonic seconds."""
+
+    index: int
+    role: Role
+    state: SlotState = SlotState.EMPTY
+    pid: int = 0
+    serial: int = 0
+    deadline: float | None = None  # when the present state has lasted too long
+    order: Order = Order.WORK
+    leave_as: ExitReason = ExitReason.SHUTDOWN
+    next_fork: ForkReason = ForkReason.START
+    up_since: float = 0.0
+    ever_up: bool = False  # in this life
+    boot_failures: int = 0  # lives in a row that never came up
+    failures: int = 0  # deaths in a row while booting or without a job
+    cut_off: bool = False  # its master killed it at the drain timeout
+
+    @property
+    def alive(self) -> bool:
+        """Whether a process sits here that is not reaped yet."""
+        return self.state in ALIVE
+
+    @property
+    def label(self) -> str:
+        """The slot's name for people."""
+        return f"worker {self.index}" if self.role is Role.WORKER else self.role.name.lower()
+
+    def born(self, pid: int, serial: int, boot_deadline: float) -> None:
+        """Begin a life."""
+        self.state = SlotState.BOOTING
+        self.pid, self.serial = pid, serial
+        self.deadline = boot_deadline
+        self.order, self.leave_as = Order.WORK, ExitReason.SHUTDOWN
+        self.ever_up = self.cut_off = False
+
+    def came_up(self, now: float) -> None:
+        """Note that the process reported ready."""
+        self.state, self.deadline = SlotState.UP, None
+        self.up_since, self.ever_up = now, True
+        self.boot_failures = 0
+
+    def told_to_leave(self, reason: ExitReason, deadline: float) -> None:
+        """Note that the process was asked to go. Told once; a later reason does not replace it."""
+        if self.state in (SlotState.BOOTING, SlotState.UP):
+            self.state, self.deadline = SlotState.STOPPING, deadline
+            self.order, self.leave_as = Order.LEAVE, reason
+
+    def killed(self) -> None:
+        """Note that the process group was sent KILL."""
+        self.state, self.deadline = SlotState.KILLED, None
+
+    def emptied(self, next_fork: ForkReason) -> None:
+        """Note that the process is reaped; the place is free at once."""
+        self.state, self.pid, self.deadline = SlotState.EMPTY, 0, None
+        self.next_fork = next_fork
+
+    def backs_off(self, until: float) -> None:
+        """Keep the free place empty for a while."""
+        self.state, self.deadline = SlotState.BACKOFF, until
+
+    def retires(self) -> None:
+        """Keep the free place empty until the pool grows."""
+        self.state, self.pid, self.deadline = SlotState.RETIRED, 0, None
+
+    def returns(self) -> None:
+        """Make a retired place one to be filled."""
+        self.state, self.next_fork = SlotState.EMPTY, ForkReason.SCALE_UP
+        self.failures = self.boot_failures = 0
+
+
+@dataclass(slots=True)
+class SlotTable:
+    """All places: workers first, by number, then the services."""
+
+    wanted: int = 0  # how many workers the pool should have
+    workers: list[Slot] = field(default_factory=list)
+    services: list[Slot] = field(default_factory=list)
+    to_recycle: set[int] = field(default_factory=set)  # workers that an operator wants renewed
+
+    @classmethod
+    def planned(cls, workers: int, max_workers: int, services: tuple[Role, ...]) -> SlotTable:
+        """Return a table of empty places; service rows follow the last possible worker's."""
+        table = cls()
+        table.scale(workers)
+        table.services = [Slot(max_workers + n, role) for n, role in enumerate(services)]
+        return table
+
+    def __iter__(self) -> Iterator[Slot]:
+        yield from self.workers
+        yield from self.services
+
+    def scale(self, workers: int) -> None:
+        """Want this many workers. Places above are emptied by policy, one by one."""
+        self.wanted = workers
+        reason = ForkReason.SCALE_UP if self.services else ForkReason.START
+        while len(self.workers) < workers:
+            self.workers.append(Slot(len(self.workers), Role.WORKER, next_fork=reason))
+        for slot in self.workers[:workers]:
+            if slot.state is SlotState.RETIRED:
+                slot.returns()
+
+    def is_surplus(self, slot: Slot) -> bool:
+        """Tell whether the pool has shrunk below this worker's place."""
+        return slot.role is Role.WORKER and slot.index >= self.wanted
+
+    def by_pid(self, pid: int) -> Slot | None:
+        """Return the slot of a living child; None if it is a stranger."""
+        return next((slot for slot in self if slot.alive and slot.pid == pid), None)
+
+    def service(self, role: Role) -> Slot | None:
+        """Return a service's slot, if the pool has that service."""
+        return next((slot for slot in self.services if slot.role is role), None)

@@ -1,0 +1,119 @@
+"""Spawner: the only file that forks, kills and reaps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pulpo_pool.master.birth import GO, Links, SpawnOrder, be_born
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pulpo_pool.scoreboard import Role
+    from pulpo_pool.seat import Body
+
+
+@dataclass(frozen=True, slots=True)
+class Newborn:
+    """A forked process that waits to hear whether it may live."""
+
+    pid: int
+    _answer: int
+
+    def go(self) -> None:
+        """Let it live; call this once its pid is written down."""
+        with suppress(BrokenPipeError):  # it died while it waited: reaping will tell
+            os.write(self._answer, GO)
+        os.close(self._answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A child that was reaped."""
+
+    pid: int
+    status: int  # as of wait(2)
+    max_rss: int  # bytes
+    cpu: float  # seconds
+
+
+class Spawner(Protocol):
+    """Starts processes in slots."""
+
+    def spawn(self, order: SpawnOrder) -> Newborn:
+        """Start a process that waits for GO; raise OSError if the system has no room."""
+
+
+class DirectSpawner:
+    """Forks from the bare master; what runs in the child was handed to it."""
+
+    def __init__(self, bodies: Mapping[Role, Body], links: Links) -> None:
+        self._bodies = bodies
+        self._links = links
+
+    def spawn(self, order: SpawnOrder) -> Newborn:
+        """Fork with every signal masked, so that none is lost before the child can note it."""
+        master = os.getpid()
+        go, answer = os.pipe()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                os.close(answer)
+                be_born(order, self._links, self._bodies[order.role], master, go)
+        except OSError:
+            os.close(answer)
+            raise
+        finally:
+            os.close(go)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with suppress(OSError):  # the child does it too: whoever is first
+            os.setpgid(pid, pid)
+        return Newborn(pid, answer)
+
+
+def kill_group(pid: int) -> None:
+    """End a child and all it started that stayed in its process group."""
+    for kill in (os.killpg, os.kill):
+        with suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a child a signal. Only for children not reaped yet: their pid is still theirs."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def reap(is_ours: Callable[[int], bool]) -> Iterator[Ended]:
+    """Yield every child that has ended; a child of ours with its process group killed first.
+
+    No grandchild may go on working on a job that is about to be handed back, and until the
+    child is reaped its process group id cannot be given to anybody else. Strangers, adopted as
+    PID 1, are reaped and left otherwise alone.
+    """
+    while True:
+        pid = _ended_child()
+        if pid is None:
+            return
+        if is_ours(pid):
+            kill_group(pid)
+        try:
+            _, status, usage = os.wait4(pid, 0)
+        except ChildProcessError:
+            continue
+        unit = 1 if sys.platform == "darwin" else 1024
+        yield Ended(pid, status, usage.ru_maxrss * unit, usage.ru_utime + usage.ru_stime)
+
+
+def _ended_child() -> int | None:
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return ended.si_pid if ended else None

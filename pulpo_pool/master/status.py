@@ -1,0 +1,86 @@
+"""What `pulpo-pool status` shows: one snapshot of the pool, read from table and scoreboard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from pulpo_pool.scoreboard import Activity, PoolState, Scoreboard, SlotState
+
+if TYPE_CHECKING:
+    from pulpo_pool.master.slots import Slot, SlotTable
+
+_SHOWN = {
+    SlotState.EMPTY: "empty",
+    SlotState.BOOTING: "booting",
+    SlotState.STOPPING: "stopping",
+    SlotState.KILLED: "stopping",
+    SlotState.BACKOFF: "backoff",
+    SlotState.RETIRED: "retired",
+}
+
+
+def slot_status(slot: Slot, scoreboard: Scoreboard, now: float) -> dict[str, Any]:
+    """Return what is known of one place; a job's fields are None unless there is a job."""
+    row = scoreboard.read_work(slot.index) if slot.alive else None
+    busy = row is not None and row.activity == Activity.BUSY
+    life = scoreboard.life(slot.index)
+    shown: dict[str, Any] = {
+        "slot": slot.index,
+        "pid": slot.pid if slot.alive else None,
+        "state": _state_of(slot, busy=busy),
+        "generation": life.generation,
+        "jobs_done": row.jobs_done if row else 0,
+        "request_type": None,
+        "job_id": None,
+        "job_seconds": None,
+        "queue_up": bool(row.queue_up) if row else False,
+        "rss_bytes": _resident(slot.pid) if slot.alive else None,
+    }
+    if busy and row is not None:
+        shown["request_type"] = row.request_type.decode("utf-8", "replace")
+        shown["job_id"] = row.job_id.decode("utf-8", "replace")
+        shown["job_seconds"] = round(max(0.0, now - row.job_started), 3)
+    return shown
+
+
+def service_status(slot: Slot, scoreboard: Scoreboard) -> dict[str, Any]:
+    """Return what is known of a service's process."""
+    return {
+        "role": slot.role.name.lower(),
+        "pid": slot.pid if slot.alive else None,
+        "state": "up" if slot.state is SlotState.UP else _SHOWN[slot.state],
+        "generation": scoreboard.life(slot.index).generation,
+        "rss_bytes": _resident(slot.pid) if slot.alive else None,
+    }
+
+
+def pool_status(table: SlotTable, scoreboard: Scoreboard, now: float) -> dict[str, Any]:
+    """Return workers and services, in the order of their slots."""
+    return {
+        "workers": [
+            slot_status(slot, scoreboard, now)
+            for slot in table.workers
+            if slot.state is not SlotState.RETIRED
+        ],
+        "services": [service_status(slot, scoreboard) for slot in table.services],
+    }
+
+
+def state_word(state: PoolState) -> str:
+    """Return the pool's state as people read it."""
+    return state.name.lower()
+
+
+def _state_of(slot: Slot, *, busy: bool) -> str:
+    if slot.state is SlotState.UP:
+        return "busy" if busy else "idle"
+    return _SHOWN[slot.state]
+
+
+def _resident(pid: int) -> int | None:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None

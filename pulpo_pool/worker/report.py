@@ -1,0 +1,136 @@
+"""WorkerReport: tells the scoreboard, the metrics, the log and `ps` what a worker does."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from setproctitle import setproctitle
+
+from pulpo_pool.outcomes import JobOutcome
+from pulpo_pool.queues.adapter import Bury, Rollback
+from pulpo_pool.scoreboard import Activity, as_text, writing
+from pulpo_pool.worker.observer import JobDone, Observer
+
+if TYPE_CHECKING:
+    from pulpo_pool.clock import Clock
+    from pulpo_pool.context import JobContext
+    from pulpo_pool.log import Fields
+    from pulpo_pool.metrics import JobMetrics
+    from pulpo_pool.queues.adapter import Reservation
+    from pulpo_pool.seat import Seat
+    from pulpo_pool.worker.lease import LeaseKeeper
+
+logger = logging.getLogger(__name__)
+
+
+class _Job(NamedTuple):
+    job_id: str
+    request_type: str
+    attempt: int
+
+
+class WorkerReport(Observer):
+    """Every job passes through here twice, so the writes are few and plain."""
+
+    def __init__(
+        self, seat: Seat, metrics: JobMetrics, fields: Fields, lease: LeaseKeeper, clock: Clock
+    ) -> None:
+        self._seat = seat
+        self._row = seat.work
+        self._metrics = metrics
+        self._fields = fields
+        self._lease = lease
+        self._clock = clock
+        self._title = ""
+
+    def reserved(self, reservation: Reservation) -> None:
+        """Keep its lease from now on."""
+        self._lease.in_hand = reservation
+
+    def started(self, context: JobContext) -> None:
+        """Show the job while its handler runs."""
+        request_type = context.request_type
+        self._fields.job = context
+        now = self._clock.monotonic()
+        row = self._row
+        # Written without the context manager: it would double the price, some 0.3 us a job.
+        row.seq |= 1
+        row.activity = Activity.BUSY
+        row.heartbeat = row.job_started = now
+        row.queue = as_text(context.queue)
+        row.job_id = as_text(context.job_id)
+        row.request_type = as_text(request_type)
+        row.seq += 1
+        self._entitle(request_type)
+
+    def finished(self, done: JobDone) -> None:
+        """Count the attempt, and log it unless it went well."""
+        row = self._row
+        row.seq |= 1
+        row.activity = Activity.IDLE
+        row.heartbeat = self._clock.monotonic()
+        row.jobs_done += 1
+        row.seq += 1
+        queue = done.reservation.queue
+        self._metrics.job_finished(queue, done.request_type, done.outcome, done.seconds)
+        if done.outcome is not JobOutcome.SUCCESS:
+            self._explain(done)
+        self._fields.job = None
+
+    def settled(self) -> None:
+        """Nothing is in hand: there is no lease to keep."""
+        self._lease.in_hand = None
+
+    def lost(self, reservation: Reservation) -> None:
+        """Say that a job may run twice."""
+        self._metrics.settlement_lost(reservation.queue)
+        logger.warning(
+            "job %s was settled too late: its lease had ended, so it may run twice",
+            reservation.job_id,
+        )
+
+    def idle(self) -> None:
+        """Show that the worker waits: nothing is in hand, the last job is settled."""
+        self._lease.in_hand = None
+        self._row.heartbeat = self._clock.monotonic()
+        self._entitle("idle")
+
+    def show(self, activity: Activity, title: str) -> None:
+        """Show another state of the worker."""
+        with writing(self._row):
+            self._row.activity = activity
+            self._row.heartbeat = self._clock.monotonic()
+        self._entitle(title)
+
+    def _entitle(self, doing: str) -> None:
+        if doing != self._title:
+            self._title = doing
+            setproctitle(f"pulpo-pool: worker {self._seat.label} {doing}")
+
+    def _explain(self, done: JobDone) -> None:
+        """A failure costs microseconds more than a success: here the attempt is looked up."""
+        reservation, settlement = done.reservation, done.settlement
+        attempt = reservation.attempt
+        self._fields.job = _Job(reservation.job_id, done.request_type or "?", attempt)
+        if done.outcome is JobOutcome.EXPIRED:
+            logger.warning("discarded: it expired before a worker was free")
+        elif isinstance(settlement, Rollback):
+            if done.retry_reason:
+                self._metrics.job_retried(reservation.queue, done.request_type, done.retry_reason)
+            logger.warning(
+                "attempt %d failed, again in %.1f s: %s",
+                attempt,
+                settlement.delay,
+                _last_line(settlement.error),
+            )
+        elif isinstance(settlement, Bury):
+            self._metrics.job_buried(reservation.queue, done.request_type, settlement.reason)
+            reason, cause = settlement.reason, _last_line(settlement.error)
+            logger.error("buried (%s): %s", reason, cause, exc_info=done.error)
+
+
+def _last_line(text: str) -> str:
+    """Return the line of a traceback that names the exception."""
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no reason given"
