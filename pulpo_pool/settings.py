@@ -52,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         about(
             "The queue's address, such as file:PATH; by default queue.db in the state directory.",
             short="-b",
+            metavar="URL",
         ),
     ] = ""
     queues: Annotated[
@@ -65,14 +66,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         about("Worker processes; by default one for each usable CPU.", short="-w"),
     ] = msgspec.field(default_factory=usable_cpus)
     name: Annotated[
-        str, about("The pool's name; each pool of a host needs its own.", short="-n")
+        str,
+        about("The pool's name; each pool of a host needs its own.", short="-n", metavar="NAME"),
     ] = "default"
-    state_dir: Annotated[str, about("The directory for what the pool keeps on disk.")] = ".pulpo"
+    state_dir: Annotated[
+        str, about("The directory for what the pool keeps on disk.", metavar="DIR")
+    ] = ".pulpo"
     pidfile: Annotated[
-        str | None, about("A file for the master's pid, besides the one in the state directory.")
+        str | None,
+        about(
+            "A file for the master's pid, besides the one in the state directory.", metavar="FILE"
+        ),
     ] = None
     http: Annotated[
-        str, about("HOST:PORT for metrics and health (port 0: any free one), or off.")
+        str,
+        about(
+            "HOST:PORT for metrics and health (port 0: any free one), or off.", metavar="ADDRESS"
+        ),
     ] = "127.0.0.1:9700"
     drain_timeout: Annotated[
         Seconds,
@@ -134,7 +144,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def broker_url(self) -> str:
         """The engine's address with the default filled in."""
-        return self.broker or f"file:{Path(self.state_dir) / 'queue.db'}"
+        if self.broker:
+            return self.broker
+        from pulpo_pool.queues.opening import file_url
+
+        return file_url(str(Path(self.state_dir) / "queue.db"))
 
     @property
     def http_address(self) -> tuple[str, int] | None:
@@ -171,7 +185,8 @@ def load_settings(
     `flags` are named like the fields, None for one that was not given; `config` among them names
     the file to read instead of pulpo-pool.toml or pyproject.toml in `directory`.
 
-    Raises ConfigError with a line for every mistake in any of the sources.
+    Raises ConfigError with a line for every mistake: unknown names in any source, and every
+    value that would have been used.
     """
     findings = collect(SETTING_FIELDS, flags, directory=directory, environ=environ)
     values: dict[str, Any] = {}

@@ -36,6 +36,8 @@ _KINDS: Final[Mapping[type[inspect.Type], Kind]] = {
     inspect.DictType: "tables",
 }
 
+_METAVARS: Final[Mapping[Kind, str]] = {"number": "SECONDS", "whole": "N", "names": "NAME"}
+
 _SWITCHES: Final = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
@@ -46,12 +48,16 @@ class Mismatch(ValueError):
     """The value is not what the setting expects; the text says both."""
 
 
-def about(description: str, *, flag: str | None = None, short: str | None = None) -> Meta:
+def about(
+    description: str, *, flag: str | None = None, short: str | None = None, metavar: str = ""
+) -> Meta:
     """Return what help and reference say of a setting, for its annotation in the record.
 
-    `flag` is given where the option is not named for the field.
+    `flag` is given where the option is not named for the field, `metavar` where "a number",
+    "seconds" or the choices do not say enough of the value.
     """
-    return Meta(description=description, extra={"flag": flag, "short": short})
+    extra = {"flag": flag, "short": short, "metavar": metavar}
+    return Meta(description=description, extra=extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,7 @@ class SettingField:
     default: Any  # None where it is found out when needed
     flag: str
     short: str | None
+    metavar: str
     bounds: Mapping[str, float]  # ge, gt, le
     choices: tuple[str, ...]
 
@@ -147,16 +154,19 @@ def _field(field: inspect.Field, annotation: Any) -> SettingField:
     if isinstance(declared, inspect.UnionType):  # text that may be absent
         declared = declared.types[0]
     named = {bound: getattr(declared, bound, None) for bound in ("ge", "gt", "le")}
+    kind = _KINDS[type(declared)]
+    choices = _choices(annotation)
     return SettingField(
         name=field.name,
-        kind=_KINDS[type(declared)],
+        kind=kind,
         annotation=annotation,
         description=description,
         default=None if field.default is msgspec.NODEFAULT else field.default,
         flag=extra.get("flag") or "--" + field.name.replace("_", "-"),
         short=extra.get("short"),
+        metavar=extra.get("metavar") or "|".join(choices) or _METAVARS.get(kind, "TEXT"),
         bounds={bound: value for bound, value in named.items() if value is not None},
-        choices=_choices(annotation),
+        choices=choices,
     )
 
 

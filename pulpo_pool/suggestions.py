@@ -10,9 +10,14 @@ if TYPE_CHECKING:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that `word` was probably meant to be, whatever its case."""
+    """Return the known word that `word` was probably meant to be, whatever its case.
+
+    The same letters in another order are the surest sign of all.
+    """
     by_lower = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    letters = sorted(word.lower())
+    swapped = [candidate for candidate in by_lower if sorted(candidate) == letters]
+    near = swapped or difflib.get_close_matches(word.lower(), by_lower, n=1)
     return by_lower[near[0]] if near else None
 
 

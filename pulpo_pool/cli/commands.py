@@ -1,0 +1,123 @@
+"""The commands: their table, and how a command line finds the one it means."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from pulpo_pool.cli.output import reporting
+from pulpo_pool.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_INFORMATION: Final = ("--help", "-h", "--version", "-V")
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEntry:
+    """A command as the group's help shows it; it is imported when it is called."""
+
+    path: str  # module:attribute
+    help: str
+
+
+SECTIONS: Final[Mapping[str, Mapping[str, CommandEntry]]] = {
+    "Run": {
+        "run": CommandEntry("pulpo_pool.cli.run:run", "Run a pool of workers (the default)."),
+        "check": CommandEntry(
+            "pulpo_pool.cli.check:check", "Check settings and app without running."
+        ),
+    },
+    "Jobs": {
+        "publish": CommandEntry("pulpo_pool.cli.publish:publish", "Publish jobs."),
+        "stats": CommandEntry("pulpo_pool.cli.stats:stats", "Count the jobs in each state."),
+        "list": CommandEntry("pulpo_pool.cli.list_jobs:list_jobs", "List jobs."),
+        "peek": CommandEntry("pulpo_pool.cli.peek:peek", "Show a job without taking it."),
+        "kick": CommandEntry(
+            "pulpo_pool.cli.kick:kick", "Make buried or delayed jobs ready again."
+        ),
+        "delete": CommandEntry("pulpo_pool.cli.delete:delete", "Remove jobs, by id."),
+        "purge": CommandEntry("pulpo_pool.cli.purge:purge", "Remove every job in a state."),
+    },
+    "A running pool": {
+        "status": CommandEntry(
+            "pulpo_pool.cli.control:status", "Show the master, its workers and services."
+        ),
+        "scale": CommandEntry("pulpo_pool.cli.control:scale", "Change the number of workers."),
+        "pause": CommandEntry("pulpo_pool.cli.control:pause", "Stop reserving jobs for a while."),
+        "resume": CommandEntry("pulpo_pool.cli.control:resume", "Reserve jobs again."),
+        "quiet": CommandEntry(
+            "pulpo_pool.cli.control:quiet", "Reserve nothing more, and stay until stopped."
+        ),
+        "drain": CommandEntry("pulpo_pool.cli.control:drain", "Finish what is held, then exit."),
+        "stop": CommandEntry("pulpo_pool.cli.control:stop", "Exit now; jobs are handed back."),
+        "recycle": CommandEntry(
+            "pulpo_pool.cli.control:recycle", "Replace workers once they are idle."
+        ),
+    },
+}
+
+COMMANDS: Final[Mapping[str, CommandEntry]] = {
+    name: entry for section in SECTIONS.values() for name, entry in section.items()
+}
+
+
+def route(arguments: Sequence[str]) -> list[str]:
+    """Return the command line with its command in front: `run` is what goes without saying.
+
+    Raises click.UsageError for a first word that is neither a command nor an app.
+    """
+    first = arguments[0] if arguments else ""
+    if first in _INFORMATION or first in COMMANDS:
+        return list(arguments)
+    if not first or first.startswith("-") or ":" in first:
+        return ["run", *arguments]
+    raise click.UsageError(
+        f"no such command {first!r}{did_you_mean(first, COMMANDS)} "
+        "(an app is named MODULE:NAME, such as shop:pulpo)"
+    )
+
+
+class PulpoGroup(click.Group):
+    """Imports a command when it is called, and reports every expected error in one way.
+
+    What a command returns, if it is a number, is the exit code.
+    """
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
+        """Run the program and exit."""
+        extra |= {"prog_name": "pulpo-pool", "standalone_mode": False}
+        start = super().main
+
+        def run() -> object:
+            return start(route(sys.argv[1:] if args is None else args), **extra)
+
+        sys.exit(reporting(run))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of the help."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        del ctx
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.path.partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands from the table, so that help imports none of them."""
+        del ctx
+        for title, entries in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, entry.help) for name, entry in entries.items()])

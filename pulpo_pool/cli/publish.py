@@ -1,0 +1,171 @@
+"""`pulpo-pool publish`: one job, many alike, or a file of them."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice, repeat
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import click
+import msgspec
+
+from pulpo_pool.cli.job_lines import build_message, check_lines, message_in, read_lines
+from pulpo_pool.cli.options import examples, json_option, opened_queue, queue_options
+from pulpo_pool.cli.output import counted, print_error, print_json
+from pulpo_pool.errors import InvalidMessage, PulpoPoolError
+from pulpo_pool.publishing import Publisher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pulpo_pool.message import Message
+    from pulpo_pool.publishing import Published
+
+AT_ONCE: Final = 1_000  # jobs in a transaction: other publishers wait for some milliseconds
+
+_NAMES: Final = {
+    "request_type": "REQUEST_TYPE",
+    "body": "--body",
+    "payload": "--payload",
+    "queue": "--queue",
+    "priority": "--priority",
+    "delay": "--delay",
+    "expires_in": "--expires-in",
+}
+
+
+@click.command(
+    epilog=examples(
+        'pulpo-pool publish send_email --body \'{"to": "a@example.org"}\' --delay 30',
+        "pulpo-pool publish echo --payload hello --count 100",
+        "pulpo-pool publish --from-file jobs.jsonl",
+    )
+)
+@click.argument("request_type", required=False)
+@click.option("--body", metavar="JSON", help="The body: an object.")
+@click.option("--payload", metavar="TEXT", help="The body's payload, in place of --body.")
+@click.option("-q", "--queue", metavar="NAME", help="The queue. [default: default]")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="So many jobs alike.")
+@click.option("--delay", type=float, metavar="SECONDS", help="Not before so many seconds.")
+@click.option("--priority", type=int, metavar="N", help="0 is the most urgent. [default: 65536]")
+@click.option("--expires-in", type=float, metavar="SECONDS", help="Not after so many seconds.")
+@click.option(
+    "--from-file",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Publish every line of FILE, or of stdin for -; other options are for lines without.",
+)
+@json_option
+@queue_options
+def publish(
+    *, from_file: IO[bytes] | None, count: int | None, as_json: bool, **options: Any
+) -> None:
+    """Publish jobs of a REQUEST_TYPE, or those in a file; with all of them valid or none at all.
+
+    A line of the file is an object: request_type, and where wanted body or payload, queue,
+    priority, delay, expires_in, header.
+    """
+    given = {word: options.pop(word) for word in _NAMES}
+    given = {word: value for word, value in given.items() if value is not None}
+    batch = _alike(given, count) if from_file is None else _in_file(from_file, given, count)
+    with opened_queue(options) as adapter:
+        publisher = Publisher(adapter)
+        batch.check(publisher)
+        queues = Counter[str]()
+        for message, job_id in _published(publisher, batch):
+            queues[message.queue] += 1
+            if as_json:
+                print_json({"id": message.id, "job_id": job_id})
+    if not as_json:
+        click.echo(_summary(queues))
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What is to be published, and how to find out beforehand whether all of it can be."""
+
+    total: int
+    messages: Iterable[Message]
+    check: Callable[[Publisher], None]
+
+
+def _alike(given: dict[str, Any], count: int | None) -> _Batch:
+    if "request_type" not in given:
+        raise click.UsageError("expected a REQUEST_TYPE or --from-file FILE")
+    body = given.get("body")
+    message = _from_options(given | {"body": None if body is None else _json(body)})
+    total = 1 if count is None else count
+    return _Batch(total, repeat(message, total), lambda publisher: publisher.check(message))
+
+
+def _in_file(file: IO[bytes], given: dict[str, Any], count: int | None) -> _Batch:
+    for word in ("request_type", "body", "payload"):
+        if word in given:
+            raise click.UsageError(f"{_NAMES[word]} and --from-file exclude each other")
+    if count is not None:
+        raise click.UsageError("--count and --from-file exclude each other")
+    _from_options(given | {"request_type": "any"})  # what holds for every line is named here
+    lines = read_lines(file)
+
+    def check(publisher: Publisher) -> None:
+        check_lines(lines, lambda line: publisher.check(message_in(line, given)))
+
+    return _Batch(len(lines), (message_in(line, given) for line in lines), check)
+
+
+def _from_options(fields: dict[str, Any]) -> Message:
+    try:
+        return build_message(fields)
+    except InvalidMessage as error:
+        word, colon, rest = str(error).partition(":")
+        raise InvalidMessage(_NAMES.get(word, word) + colon + rest) from None
+
+
+def _json(text: str) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidMessage(f"--body: is not JSON: {error}") from None
+
+
+def _published(publisher: Publisher, batch: _Batch) -> Iterator[Published]:
+    """Publish chunk by chunk; a failure says how much was published before it."""
+    messages = iter(batch.messages)
+    done = 0
+    with _progress(batch.total) as advance:
+        try:
+            while chunk := list(islice(messages, AT_ONCE)):
+                published = publisher.publish_many(chunk)
+                done += len(published)
+                advance(len(published))
+                yield from published
+        except (PulpoPoolError, KeyboardInterrupt):
+            if done:
+                print_error(f"{done:,} of {counted(batch.total)} were published before this:")
+            raise
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how a long publication goes on."""
+    if total <= AT_ONCE or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda _number: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("publishing", total=total)
+        yield lambda number: progress.advance(task, number)
+
+
+def _summary(queues: Counter[str]) -> str:
+    text = f"published {counted(queues.total())}"
+    if len(queues) == 1:
+        return f"{text} to {next(iter(queues))}"
+    parts = (f"{number:,} to {queue}" for queue, number in queues.most_common())
+    return f"{text}: {', '.join(parts)}" if queues else text
