@@ -208,20 +208,7 @@ class FileStore:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         execute = connection.execute
-        (application,) = execute("PRAGMA application_id").fetchone()
-        (version,) = execute("PRAGMA user_version").fetchone()
-        if application != APPLICATION_ID:
-            tables = [row[0] for row in execute("SELECT name FROM sqlite_master LIMIT 3")]
-            if application or version or tables:
-                raise QueueCorrupt(
-                    f"file queue {self.path}: is the SQLite database of another program "
-                    f"(it has {', '.join(tables) or 'other marks'}); name another file"
-                )
-        elif version > SCHEMA_VERSION:
-            raise QueueCorrupt(
-                f"file queue {self.path}: was written by a newer pulpo-pool (schema {version}, "
-                f"this one knows {SCHEMA_VERSION}); upgrade pulpo-pool here"
-            )
+        ours = self._check_marks(connection)
         (mode,) = execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise QueueUnavailable(
@@ -231,8 +218,28 @@ class FileStore:
         execute(f"PRAGMA journal_size_limit = {_LARGEST_RESTING_LOG}")
         execute("PRAGMA trusted_schema = OFF")
         execute("PRAGMA fullfsync = ON")  # on macOS a plain fsync stops at the drive's cache
-        if application != APPLICATION_ID:
+        if not ours:
             self._create_schema(connection)
+
+    def _check_marks(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether this is a queue already; raise QueueCorrupt if it is something else."""
+        execute = connection.execute
+        execute("BEGIN")  # one look: another thread may be creating the queue right now
+        (application,) = execute("PRAGMA application_id").fetchone()
+        (version,) = execute("PRAGMA user_version").fetchone()
+        tables = [name for (name,) in execute("SELECT name FROM sqlite_master LIMIT 3")]
+        execute("COMMIT")
+        if application == APPLICATION_ID and version > SCHEMA_VERSION:
+            raise QueueCorrupt(
+                f"file queue {self.path}: was written by a newer pulpo-pool (schema {version}, "
+                f"this one knows {SCHEMA_VERSION}); upgrade pulpo-pool here"
+            )
+        if application != APPLICATION_ID and (application or version or tables):
+            raise QueueCorrupt(
+                f"file queue {self.path}: is the SQLite database of another program "
+                f"(it has {', '.join(tables) or 'other marks'}); name another file"
+            )
+        return bool(application == APPLICATION_ID)
 
     def _create_schema(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA synchronous = FULL")
