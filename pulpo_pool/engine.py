@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """Where an app's messages go."""
+    """Where an app's messages go, and the clock that dates them."""
+
+    clock: Clock
 
     @property
     def adapter(self) -> QueueAdapter:
@@ -49,7 +51,7 @@ class QueueEngine:
 
     def __init__(self, open_adapter: Callable[[], QueueAdapter], clock: Clock) -> None:
         self._open_adapter = open_adapter
-        self._clock = clock
+        self.clock = clock
         self._by_process: dict[int, _Opened] = {}
 
     @property
@@ -67,7 +69,7 @@ class QueueEngine:
         opened = self._here()
         with opened.lock:
             if opened.publisher is None:
-                opened.publisher = Publisher(self._adapter(opened), self._clock)
+                opened.publisher = Publisher(self._adapter(opened), self.clock)
             return [message for message, _ in opened.publisher.publish_many(messages)]
 
     def close(self) -> None:
@@ -95,6 +97,7 @@ class GivenEngine:
 
     def __init__(self, adapter: QueueAdapter, clock: Clock) -> None:
         self.adapter = adapter
+        self.clock = clock
         self._publisher = Publisher(adapter, clock)
         self._lock = threading.Lock()
 

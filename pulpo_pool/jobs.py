@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 from pulpo_pool.message import Message
 from pulpo_pool.signatures import BodySignature, read_signature
@@ -36,14 +36,24 @@ class PublishOptions:
         return replace(self, **said)
 
 
+class App(Protocol):
+    """What a job needs of the Pulpo it belongs to."""
+
+    @property
+    def clock(self) -> Clock:
+        """What delays are counted from."""
+
+    def publish(self, message: Message) -> Message:
+        """Publish a message; return it as it was stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobKind:
     """What every message of one job has in common, and where it is published."""
 
     request_type: str
     signature: BodySignature
-    publish: Callable[[Message], Message]
-    clock: Clock
+    app: App
 
     def message(
         self, options: PublishOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -57,7 +67,7 @@ class JobKind:
             priority=options.priority,
             delay=options.delay,
             expiration=options.expiration,
-            clock=self.clock,
+            clock=self.app.clock,
         )
 
     def _body(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +93,7 @@ class JobRequest(Generic[BodyParams]):
 
     def publish(self, /, *args: BodyParams.args, **kwargs: BodyParams.kwargs) -> Message:
         """Publish one job; return its message, with the id it got. See Job.publish."""
-        return self._kind.publish(self._kind.message(self._options, args, kwargs))
+        return self._kind.app.publish(self._kind.message(self._options, args, kwargs))
 
     def message(self, /, *args: BodyParams.args, **kwargs: BodyParams.kwargs) -> Message:
         """Return the message without publishing it, for `pulpo.publish_many`."""
@@ -101,14 +111,13 @@ class Job(Generic[CallParams, BodyParams, Result]):
         self,
         function: Callable[CallParams, Result],
         request_type: str,
-        publish: Callable[[Message], Message],
-        clock: Clock,
+        app: App,
         options: PublishOptions,
     ) -> None:
         functools.update_wrapper(self, function)
         self._function = function
         self._options = options
-        self._kind = JobKind(request_type, read_signature(function), publish, clock)
+        self._kind = JobKind(request_type, read_signature(function), app)
 
     @property
     def request_type(self) -> str:
@@ -125,7 +134,7 @@ class Job(Generic[CallParams, BodyParams, Result]):
         Raises TypeError at once for arguments that do not fit, InvalidMessage for those that
         cannot be serialized, MessageTooLarge, QueueUnavailable.
         """
-        return self._kind.publish(self._kind.message(self._options, args, kwargs))
+        return self._kind.app.publish(self._kind.message(self._options, args, kwargs))
 
     def message(self, /, *args: BodyParams.args, **kwargs: BodyParams.kwargs) -> Message:
         """Return the message without publishing it, for `pulpo.publish_many`."""

@@ -83,7 +83,6 @@ class Pulpo:
         for each in middleware:
             if not isinstance(each, Middleware):
                 raise InvalidHandler(f"{each!r} is no middleware: it has no method around_job")
-        self._clock = clock or (queue_adapter.clock if queue_adapter else SystemClock())
         self._settings = settings
         self._registry = registry if registry is not None else HandlerRegistry()
         self._registry.add_options(options or {})
@@ -91,9 +90,9 @@ class Pulpo:
         self.worker_start_hooks: list[Callable[[], object]] = []
         self.worker_stop_hooks: list[Callable[[], object]] = []
         self._engine: Engine = (
-            GivenEngine(queue_adapter, self._clock)
+            GivenEngine(queue_adapter, clock or queue_adapter.clock)
             if queue_adapter
-            else QueueEngine(self._open_adapter, self._clock)
+            else QueueEngine(self._open_adapter, clock or SystemClock())
         )
 
     # -- publishing ---------------------------------------------------------------------------
@@ -114,6 +113,11 @@ class Pulpo:
     def queue_adapter(self) -> QueueAdapter:
         """The open queue of this process."""
         return self._engine.adapter
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that dates what is published."""
+        return self._engine.clock
 
     @property
     def settings(self) -> Settings:
@@ -153,7 +157,7 @@ class Pulpo:
             queues=settings.queues,
             lease=settings.lease,
             codec=Codec(settings.serializer, settings.max_message_bytes),
-            clock=self._clock,
+            clock=self.clock,
         )
 
     # -- handlers -----------------------------------------------------------------------------
@@ -213,7 +217,7 @@ class Pulpo:
                     f"{describe(function)} is a PayloadHandler class; "
                     f"write pulpo.registry.register({name!r}, {function.__name__})"
                 )
-            job: Job[..., ..., Any] = Job(function, name, self.publish, self._clock, options)
+            job: Job[..., ..., Any] = Job(function, name, self, options)
             self._registry.register(name, function, wait=wait, stop=stop, retry=retry)
             return job
 
