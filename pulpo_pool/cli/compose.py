@@ -7,6 +7,8 @@ import secrets
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from setproctitle import setproctitle
+
 from pulpo_pool import __version__
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.codec import Codec
@@ -58,6 +60,7 @@ def run_pool(loaded: Loaded, directory: Path) -> ExitCode:
             f"broker: {settings.broker_url} lives in one process, so no pool can work on it; "
             "use file:PATH"
         )
+    setproctitle("pulpo-pool: master")
     set_up_logging("master", level=settings.log_level, log_format=settings.log_format)
     run_directory = RunDirectory.claim(settings)
     listener = None
