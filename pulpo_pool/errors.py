@@ -82,9 +82,11 @@ class AppImportError(PulpoPoolError):
 
     def app_traceback(self) -> str:
         """Return the app's own traceback, without the frames of pulpo-pool and the importer."""
+        import importlib
+        import os
         import traceback
 
-        ours = str(Path(__file__).parent)
+        foreign = (f"{Path(__file__).parent}{os.sep}", str(importlib.__file__), "<frozen importlib")
         if self.__cause__ is None:
             return f"{self}\n"
         story = traceback.TracebackException.from_exception(self.__cause__)
@@ -95,9 +97,7 @@ class AppImportError(PulpoPoolError):
                 continue
             seen.add(id(part))
             part.stack = traceback.StackSummary.from_list(
-                frame
-                for frame in part.stack
-                if not frame.filename.startswith((ours, "<frozen importlib"))
+                frame for frame in part.stack if not frame.filename.startswith(foreign)
             )
             pending += [link for link in (part.__cause__, part.__context__) if link]
         return "".join(story.format())

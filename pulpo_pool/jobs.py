@@ -79,7 +79,8 @@ class JobKind:
         except TypeError as error:
             raise TypeError(f"{self.request_type}{published}: {error}") from None
         rest = next((p.name for p in published.parameters.values() if p.kind is p.VAR_KEYWORD), "")
-        return {**arguments, **arguments.pop(rest, {})}
+        others = arguments.pop(rest, {})
+        return {**arguments, **others}
 
 
 class JobRequest(Generic[BodyParams]):
@@ -114,6 +115,8 @@ class Job(Generic[CallParams, BodyParams, Result]):
         app: App,
         options: PublishOptions,
     ) -> None:
+        # A wrong name, queue or priority fails here, not where the first job is published.
+        Message(request_type=request_type, queue=options.queue, priority=options.priority)
         functools.update_wrapper(self, function)
         self._function = function
         self._options = options

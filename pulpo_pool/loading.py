@@ -34,13 +34,14 @@ def load_app(spec: str, directory: Path) -> Pulpo:
 
 
 def _check_module_name(spec: str, module_name: str, path: str) -> None:
-    if all(part.isidentifier() for part in module_name.split(".")):
-        return
-    hint = "write it as MODULE:ATTRIBUTE, such as shop:pulpo"
     if module_name.endswith(".py") or "/" in module_name:
-        dotted = ".".join(Path(module_name).with_suffix("").parts)
-        hint = f"name the module, not the file; did you mean {dotted + ':' + (path or 'pulpo')!r}?"
-    raise AppNotFound(f"{spec!r} names no app: {hint}")
+        dotted = ".".join(Path(module_name.removesuffix(".py")).parts)
+        meant = f"{dotted}:{path or 'pulpo'}"
+        raise AppNotFound(f"{spec!r}: name the module, not its file; did you mean {meant!r}?")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise AppNotFound(
+            f"{spec!r} names no app: write it as MODULE:ATTRIBUTE, such as shop:pulpo"
+        )
 
 
 def _imported(name: str, directory: Path) -> ModuleType:
