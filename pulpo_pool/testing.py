@@ -85,7 +85,7 @@ class QueueHarness:
         self.queue = MemoryQueueAdapter(clock=self.clock)
         self.published: list[Message] = []
         self.done: list[JobDone] = []
-        self._app = app
+        self.app = app
         self._stack = ExitStack()
         self._loop = WorkerLoop(
             self.queue, app, _Recorder(self.done), LoopLimits(sleep_duration=0.0), self.clock
@@ -127,7 +127,7 @@ class QueueHarness:
 
     def __enter__(self) -> Self:
         engine = _RecordingEngine(self.queue, self.clock, self.published)
-        self._stack.enter_context(self._app.publishing_to(engine))
+        self._stack.enter_context(self.app.publishing_to(engine))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -186,7 +186,7 @@ class _EagerEngine:
         self.clock: Clock = SystemClock()
         self.adapter: QueueAdapter = MemoryQueueAdapter(clock=self.clock)
         self.published: list[Message] = []
-        self._app = app
+        self.app = app
         self._codec = Codec()
 
     def publish_many(self, messages: Iterable[Message]) -> list[Message]:
@@ -212,11 +212,11 @@ class _EagerEngine:
 
     def _run(self, reservation: Reservation) -> None:
         request_type = reservation.message.request_type
-        handler = self._app.registry.find(request_type)
+        handler = self.app.registry.find(request_type)
         if handler is None:
             raise JobFailed(f"there is no handler for request_type {request_type!r}")
         context = JobContext(reservation, stopping=lambda: False)
-        answer = answer_of(self._app.perform(handler, context))
+        answer = answer_of(self.app.perform(handler, context))
         if answer.error is not None:
             raise answer.error
         if answer.result.isTransient:
