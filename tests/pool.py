@@ -13,8 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.message import Message
@@ -23,6 +22,7 @@ from pulpo_pool.queues.opening import file_url, open_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from pulpo_pool.queues.adapter import QueueAdapter, QueueStats
 
@@ -63,7 +63,7 @@ class PoolProcess:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> PoolProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

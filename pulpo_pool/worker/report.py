@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pulpo_pool.clock import Clock
     from pulpo_pool.context import JobContext
     from pulpo_pool.log import Fields
+    from pulpo_pool.message import Message
     from pulpo_pool.metrics import JobMetrics
     from pulpo_pool.queues.adapter import Reservation
     from pulpo_pool.seat import Seat
@@ -63,6 +64,9 @@ class WorkerReport(Observer):
         row.request_type = as_text(request_type)
         row.seq += 1
         self._entitle(request_type)
+        reservation = self._lease.in_hand
+        if reservation and reservation.attempt_is_free and reservation.attempt == 1:
+            self._metrics.job_waited(context.queue, self._waited(context.message))
 
     def finished(self, done: JobDone) -> None:
         """Count the attempt, and log it unless it went well."""
@@ -100,6 +104,11 @@ class WorkerReport(Observer):
             self._row.activity = activity
             self._row.heartbeat = self._clock.monotonic()
         self._entitle(title)
+
+    def _waited(self, message: Message) -> float:
+        """Return the seconds from when a job could first have run until now."""
+        eligible = message.not_before or message.published_at
+        return max(0.0, self._clock.now() - eligible.timestamp()) if eligible else 0.0
 
     def _entitle(self, doing: str) -> None:
         if doing != self._title:
