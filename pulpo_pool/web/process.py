@@ -58,6 +58,7 @@ def run_web(
     """Serve metrics and health until told to leave; return the exit status."""
     clock = clock or SystemClock()
     set_up_logging("web", level=settings.log_level, log_format=settings.log_format)
+    logging.getLogger("waitress").setLevel(logging.CRITICAL)  # clients shall not fill the log
     service = Service(seat, clock)
     app = build_app(
         seat.scoreboard,
