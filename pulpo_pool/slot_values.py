@@ -127,7 +127,7 @@ class SlotValue:
     _multiprocess: Final = True  # read by prometheus_client
     store: ClassVar[SlotStore]
 
-    def __init__(  # noqa: PLR0913, PLR0917 - prometheus_client's signature
+    def __init__(
         self,
         typ: str,
         metric_name: str,
