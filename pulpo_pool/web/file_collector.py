@@ -44,12 +44,7 @@ class FileCollector(Collector):
         self._clock = clock
         workers = worker_slots(scoreboard)
         self._slot_of = {str(slot): slot for slot in workers}
-        self._slot_of |= {
-            role.name.lower(): slot
-            for role, slot in zip(
-                (Role.KEEPER, Role.WEB), range(workers.stop, scoreboard.slots), strict=True
-            )
-        }
+        self._slot_of[Role.KEEPER.name.lower()] = workers.stop
         self._lock = Lock()
         self._skipped = 0
         self._named: set[str] = set()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from pulpo_pool.metrics import WorkerState
 from pulpo_pool.scoreboard import Activity, PoolState, Role, SlotState
+from pulpo_pool.settings import MAX_WORKERS
 
 if TYPE_CHECKING:
     from pulpo_pool.scoreboard import Scoreboard
@@ -25,8 +26,8 @@ _SETTLED_STATES: Final = {
 
 
 def worker_slots(scoreboard: Scoreboard) -> range:
-    """Return the slots of workers; those of the services come after them."""
-    return range(scoreboard.slots - SERVICES)
+    """Return the slots of workers; those of the services come after them, keeper first."""
+    return range(min(MAX_WORKERS, scoreboard.slots - SERVICES))
 
 
 def worker_state(scoreboard: Scoreboard, slot: int) -> WorkerState:

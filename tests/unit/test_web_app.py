@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
-from seats import make_scoreboard, show_worker
+from seats import WORKERS, make_scoreboard, show_worker
 
 from pulpo_pool.clock import ManualClock
 from pulpo_pool.metrics import CATALOGUE, Source
 from pulpo_pool.scoreboard import Activity, ExitReason, ForkReason, PoolState, SlotState, as_text
+from pulpo_pool.settings import MAX_WORKERS
 from pulpo_pool.slot_files import SlotFile
 from pulpo_pool.web.app import build_app, only_local_names
 from pulpo_pool.web.collector import ScoreboardCollector
@@ -24,10 +25,10 @@ from pulpo_pool.web.file_collector import FileCollector
 class Web:
     """The application over a scoreboard and a directory of metrics files."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, *, workers=WORKERS):
         self.directory = directory
         self.clock = ManualClock()
-        self.scoreboard = make_scoreboard()
+        self.scoreboard = make_scoreboard(workers=workers)
         self.beat()
         self.app = build_app(
             self.scoreboard,
@@ -234,6 +235,15 @@ def test_workers_by_state(web):
     assert web.sample("pulpo_workers_wanted") == 2
     assert web.sample("pulpo_jobs_in_flight", queue="mail") == 1
     assert web.sample("pulpo_jobs_in_flight", queue="default") == 0
+
+
+def test_rows_beyond_the_last_possible_worker_are_no_workers(tmp_path):
+    web = Web(tmp_path, workers=MAX_WORKERS + 6)
+    show_worker(web.scoreboard, MAX_WORKERS, activity=Activity.IDLE)
+    show_worker(web.scoreboard, MAX_WORKERS + 1, activity=Activity.IDLE)
+
+    assert web.sample("pulpo_workers", state="idle") == 0
+    assert "no worker is up" in web.get("/readyz")[2].decode()
 
 
 def test_empty_slots_count_only_where_a_worker_is_wanted(web):
