@@ -76,7 +76,7 @@ class AppNotFound(PulpoPoolError):
 
 
 class AppImportError(PulpoPoolError):
-    """The app raised while it was imported; `__cause__` is what it raised."""
+    """The app raised while it was imported or made ready; `__cause__` is what it raised."""
 
     exit_code = ExitCode.APP_DOES_NOT_BOOT
 

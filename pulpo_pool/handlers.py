@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pulpo_pool.context import JobContext
-from pulpo_pool.errors import DuplicateHandler, InvalidHandler
+from pulpo_pool.errors import AppImportError, DuplicateHandler, InvalidHandler
 from pulpo_pool.message import check_name
 from pulpo_pool.results import Fatal, RequestResult, ResultKind, Transient
 from pulpo_pool.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy
@@ -151,7 +151,7 @@ class HandlerRegistry:
     def configure(self, options: Mapping[str, Mapping[str, Any]], max_attempts: int) -> None:
         """Make every handler ready with the pool's settings: what cannot be made fails here.
 
-        Raises InvalidHandler if a PayloadHandler class cannot be made.
+        Raises AppImportError if making a PayloadHandler raises.
         """
         self.add_options(options)
         self._max_attempts = max_attempts
@@ -185,7 +185,7 @@ class HandlerRegistry:
         try:
             return kind(self._options_of(request_type))
         except Exception as error:
-            raise InvalidHandler(
+            raise AppImportError(
                 f"{request_type}: {describe(kind)} could not be made with its options: "
                 f"{type(error).__name__}: {error}"
             ) from error

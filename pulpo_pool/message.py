@@ -50,6 +50,8 @@ class Message:
         clock: Clock | None = None,
     ) -> None:
         fields = _text_keyed(header, "header")
+        if "delay" in fields:  # pulpo-messaging's name for it
+            fields.setdefault("not_before", fields.pop("delay"))
         clock = clock or SystemClock()
         given = {"request_type": request_type, "queue": queue, "priority": priority}
         fields.update({name: value for name, value in given.items() if value is not None})
@@ -176,7 +178,10 @@ def _absolute(moment: object, name: str, clock: Clock) -> str:
                 f"{name}: expected an aware datetime, got the naive {moment.isoformat()}; "
                 "give it a time zone, such as datetime.now(UTC)"
             )
-        return moment.astimezone(UTC).isoformat()
+        try:
+            return moment.astimezone(UTC).isoformat()
+        except OverflowError as error:
+            raise InvalidMessage(f"{name}: {moment.isoformat()} is no date in UTC") from error
     if isinstance(moment, bool) or not isinstance(moment, int | float):
         raise InvalidMessage(f"{name}: expected seconds or a datetime, got {moment!r}")
     if not moment >= 0:

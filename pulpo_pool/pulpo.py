@@ -229,7 +229,7 @@ class Pulpo:
         """Take the settings of the pool that runs this app, over its own.
 
         What handlers publish goes to the pool's broker then, and every handler is made ready.
-        Raises InvalidHandler if a PayloadHandler class cannot be made.
+        Raises AppImportError if making a PayloadHandler raises.
         """
         self._engine.close()
         self._settings = settings

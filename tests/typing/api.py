@@ -57,7 +57,7 @@ def build_report(job: JobContext, month: str, *, draft: bool = False) -> Request
 
 
 @pulpo.job(
-    wait=wait_exponential_jitter(multiplier=1, max=600),
+    wait=wait_exponential_jitter(1, 600),
     stop=stop_after_attempt(10) | stop_after_delay(3600),
     retry=retry_if_exception_type(OSError),
 )

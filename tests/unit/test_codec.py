@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pulpo_pool.codec import Codec
@@ -21,6 +21,14 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
+# A busy machine is no failure.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        ["request_type", "queue", "priority", "not_before", "delay", "expiration", "published_at"]
+    ),
+    VALUES | st.sampled_from(["2027-03-01", "2027-03-01T12:00:00Z", "0001-01-01T00:00:00+05:00"]),
+)
 DATES = st.datetimes(
     datetime(1990, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)  # noqa: DTZ001 - bounds are given naive
 )  # fmt: skip
@@ -31,6 +39,7 @@ def wire(header: object, **more: object) -> bytes:
 
 
 @pytest.mark.parametrize("serializer", ["json", "msgpack"])
+@patient
 @given(
     request_type=NAMES,
     queue=st.none() | NAMES,
@@ -139,6 +148,7 @@ def test_what_is_no_message_is_undecodable_and_nothing_else(raw):
         Codec().decode(raw)
 
 
+@patient
 @given(raw=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_no_bytes_do_more_than_be_refused(raw):
     try:
@@ -149,9 +159,8 @@ def test_no_bytes_do_more_than_be_refused(raw):
     assert isinstance(message.request_type, str)
 
 
-@given(header=st.dictionaries(st.sampled_from(
-    ["request_type", "queue", "priority", "not_before", "delay", "expiration", "published_at"]
-), VALUES), body=VALUES)  # fmt: skip
+@patient
+@given(header=HEADERS, body=VALUES)
 def test_what_is_decoded_can_be_asked_everything(header, body):
     raw = json.dumps({"header": header, "body": body}).encode()
     try:
@@ -190,3 +199,24 @@ def test_a_message_over_the_limit_is_refused_with_both_numbers():
     assert Codec(largest_message=exact).encode(message)
     with pytest.raises(MessageTooLarge, match=f"{exact:,} bytes, the limit is {exact - 1:,}"):
         Codec(largest_message=exact - 1).encode(message)
+
+
+@patient
+@given(header=HEADERS)
+def test_what_a_publisher_may_say_a_worker_can_read(header):
+    try:
+        message = Message(request_type="x", header=header)
+    except InvalidMessage:
+        return
+    stamped = message.stamped(id="i", queue=message.queue, published_at=1_800_000_000)
+
+    assert Codec().decode(Codec().encode(stamped)) == stamped
+
+
+def test_the_ancestors_word_for_a_delay_is_understood_in_a_header():
+    due = datetime(2027, 3, 1, tzinfo=UTC)
+    message = Message(request_type="x", header={"delay": due})
+
+    assert message.not_before == due
+    with pytest.raises(InvalidMessage, match="not_before: expected a date, got 30"):
+        Message(request_type="x", header={"delay": 30})

@@ -10,7 +10,13 @@ import pytest
 from pulpo_pool import handlers  # noqa: TC001 - annotations are evaluated
 from pulpo_pool.clock import Deadline
 from pulpo_pool.codec import Codec
-from pulpo_pool.errors import BodyMismatch, DuplicateHandler, InvalidHandler, InvalidMessage
+from pulpo_pool.errors import (
+    AppImportError,
+    BodyMismatch,
+    DuplicateHandler,
+    InvalidHandler,
+    InvalidMessage,
+)
 from pulpo_pool.handlers import HandlerRegistry, JobContext, PayloadHandler
 from pulpo_pool.message import Message
 from pulpo_pool.queues.adapter import Reservation
@@ -285,9 +291,9 @@ def test_a_class_that_cannot_be_made_is_told_before_the_first_job():
     registry = HandlerRegistry()
     registry.register("x", Broken)
 
-    with pytest.raises(InvalidHandler, match="Broken could not be made with its options") as caught:
+    with pytest.raises(AppImportError, match="Broken could not be made with its options") as caught:
         registry.configure({}, max_attempts=3)
-    assert isinstance(caught.value.__cause__, KeyError)
+    assert "raise KeyError" in caught.value.app_traceback()
 
 
 # -- registry -----------------------------------------------------------------------------------

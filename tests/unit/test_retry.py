@@ -211,13 +211,13 @@ def test_what_cannot_work_across_processes_is_refused_when_it_is_given(pieces, r
 
 def test_a_policy_reads_as_it_was_written():
     policy = RetryPolicy(
-        wait=t.wait_exponential_jitter(multiplier=2, max=60),
+        wait=t.wait_exponential(multiplier=2, max=60),
         stop=t.stop_after_attempt(3) | t.stop_after_delay(60),
         retry=t.retry_if_exception_type((OSError, KeyError)),
     )
 
     assert policy.describe() == (
-        "wait=wait_exponential_jitter(multiplier=2, max=60.0, exp_base=2, jitter=1.0, min=0.0), "
+        "wait=wait_exponential(multiplier=2, min=0.0, max=60.0, exp_base=2), "
         "stop=stop_any(stops=stop_after_attempt(max_attempt_number=3), "
         "stop_after_delay(max_delay=60.0)), "
         "retry=retry_if_exception_type(exception_types=OSError, KeyError)"
