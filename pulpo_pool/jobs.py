@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 from pulpo_pool.message import Message
@@ -32,7 +32,8 @@ class PublishOptions:
 
     def overridden_by(self, other: PublishOptions) -> PublishOptions:
         """Return these options with whatever `other` says instead."""
-        said = {name: value for name, value in asdict(other).items() if value is not None}
+        named = ((field.name, getattr(other, field.name)) for field in fields(other))
+        said = {name: value for name, value in named if value is not None}
         return replace(self, **said)
 
 
