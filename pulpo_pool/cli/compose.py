@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from setproctitle import setproctitle
 
 from pulpo_pool import __version__
+from pulpo_pool.cli.output import print_error
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.codec import Codec
 from pulpo_pool.errors import ConfigError
@@ -69,7 +70,10 @@ def run_pool(loaded: Loaded, directory: Path) -> ExitCode:
         prepare_metrics_directory(run_directory.metrics)
         master = _composed(settings, directory, run_directory, listener, SystemClock())
         _announce(loaded, listener)
-        return master.run()
+        code = master.run()
+        if master.last_words:
+            print_error(f"no worker boots: {master.last_words}")
+        return code
     finally:
         if listener is not None:
             listener.close()

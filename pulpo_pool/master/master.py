@@ -65,6 +65,7 @@ class Master:
         self._state = PoolState.STARTING
         self._interrupts = 0
         self._failed: ExitCode | None = None
+        self.last_words = ""  # why the pool gave up, for a person to read whole
         self._selector = selectors.DefaultSelector()
         self._verbs: dict[Command, Callable[[str], dict[str, Any]]] = {
             Command.STATUS: lambda _: self._status(),
@@ -138,8 +139,8 @@ class Master:
     def _give_up(self) -> None:
         error = self._run_directory.take_boot_error()
         self._failed = ExitCode(error.code) if error else ExitCode.APP_DOES_NOT_BOOT
-        text = error.text if error else "no worker lived long enough to say why"
-        logger.error("no worker boots, so the pool stops:\n%s", text)
+        self.last_words = error.text if error else "no worker lived long enough to say why"
+        logger.error("no worker boots, so the pool stops")
         self._drain()
 
     def _is_over(self) -> bool:
