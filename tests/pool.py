@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -15,16 +16,24 @@ import urllib.request
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+import psutil
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.parser import text_string_to_metric_families
+
 from pulpo_pool.clock import SystemClock
+from pulpo_pool.master.rundir import socket_path
 from pulpo_pool.message import Message
 from pulpo_pool.publishing import Publisher
+from pulpo_pool.queues.adapter import JobState, QueueStats
 from pulpo_pool.queues.opening import file_url, open_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from pulpo_pool.queues.adapter import QueueAdapter, QueueStats
+    from prometheus_client import Metric
+
+    from pulpo_pool.queues.adapter import JobRecord, QueueAdapter
 
 PATIENCE = 30.0  # seconds a condition may take on a busy machine before a test fails
 
@@ -44,19 +53,32 @@ def eventually(condition: Callable[[], Any], within: float = PATIENCE, what: str
 class PoolProcess:
     """`pulpo-pool run` as a child process; all its files lie in `folder`."""
 
-    def __init__(self, folder: Path, *arguments: str, app: str | None = None, **env: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        app: str | None = None,
+        http: str | None = "127.0.0.1:0",
+        **env: str,
+    ) -> None:
         self.folder = folder
         if app is not None:
             (folder / "shop.py").write_text(textwrap.dedent(app))
             arguments = (*arguments, "shop:pulpo")
-        self.log_path = folder / "pool.log"
-        command = [sys.executable, "-m", "pulpo_pool", "run", "--http", "127.0.0.1:0", *arguments]
+        name = "default"
+        if "--name" in arguments:
+            name = arguments[arguments.index("--name") + 1]
+        self.run_directory = folder / ".pulpo" / "run" / name
+        self.log_path = folder / f"{name}.log"
+        listening = [] if http is None else ["--http", http]
+        command = [sys.executable, "-m", "pulpo_pool", "run", *listening, *arguments]
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PULPO_POOL")}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env=clean | env,
+                # A test changes an app within the second that compiled files are dated by.
+                env=clean | {"PYTHONDONTWRITEBYTECODE": "1"} | env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -68,21 +90,24 @@ class PoolProcess:
 
     def __exit__(self, *_: object) -> None:
         """Leave nobody behind, however the test went."""
-        members = self._family()
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        for pid in members:
+        self.kill_all()
+        self.process.wait()
+
+    def members(self) -> list[int]:
+        """Return the pids of all that live of the pool, its master first, orphans included."""
+        found = []
+        for pid in psutil.pids():
+            with suppress(OSError, psutil.Error):
+                zombie = psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+                if os.getsid(pid) == self.pid and not zombie:
+                    found.append(pid)
+        return sorted(found, key=lambda pid: pid != self.pid)
+
+    def kill_all(self) -> None:
+        """Kill -9 the master first, then all others, before any of them can react."""
+        for pid in self.members():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-
-    def _family(self) -> list[int]:
-        import psutil
-
-        try:
-            return [child.pid for child in psutil.Process(self.pid).children(recursive=True)]
-        except psutil.Error:
-            return []
 
     @property
     def pid(self) -> int:
@@ -103,18 +128,18 @@ class PoolProcess:
             check=False,
         )
 
-    def status(self) -> dict[str, Any]:
+    def ask(self, command: str, argument: str = "") -> dict[str, Any]:
         """Ask over the control socket, without the price of starting a program."""
-        import socket
-
-        from pulpo_pool.master.rundir import socket_path
-
-        path = socket_path(self.folder / ".pulpo" / "run" / "default" / "control.sock")
+        path = socket_path(self.run_directory / "control.sock")
+        request = {"command": command, "argument": argument}
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE)
             connection.connect(str(path))
-            connection.sendall(b'{"command": "status"}\n')
+            connection.sendall(json.dumps(request).encode() + b"\n")
             return json.loads(connection.makefile("rb").readline())
+
+    def status(self) -> dict[str, Any]:
+        return self.ask("status")
 
     def try_status(self) -> dict[str, Any] | None:
         try:
@@ -140,6 +165,38 @@ class PoolProcess:
     def worker_pids(self) -> list[int]:
         return [worker["pid"] for worker in self.status()["workers"] if worker["pid"]]
 
+    def workers_in(self, state: str) -> list[int]:
+        """Return the slots whose worker is in this state."""
+        return [w["slot"] for w in self.status()["workers"] if w["state"] == state]
+
+    def pid_of(self, slot: int | str) -> int | None:
+        """Return who sits in a worker's slot, or in a service's: "keeper", "web"."""
+        status = self.status()
+        if isinstance(slot, int):
+            return next((w["pid"] for w in status["workers"] if w["slot"] == slot), None)
+        return next((s["pid"] for s in status["services"] if s["role"] == slot), None)
+
+    def replaced(self, slot: int | str, old: int) -> int:
+        """Wait until a successor is up in this slot; return its pid."""
+
+        def successor() -> int | None:
+            status = self.status()
+            for seat in (*status["workers"], *status["services"]):
+                here = slot in (seat.get("slot"), seat.get("role"))
+                if here and seat["state"] in ("idle", "busy", "up") and seat["pid"] != old:
+                    return seat["pid"]
+            return None
+
+        return eventually(successor, what=f"a successor of pid {old} in {slot}")
+
+    def titles(self) -> list[str]:
+        """Return the workers' titles in `ps`, each without the pool's part."""
+        titles = []
+        for pid in self.worker_pids():
+            with suppress(psutil.Error, IndexError):
+                titles.append(psutil.Process(pid).cmdline()[0].partition(": ")[2])
+        return titles
+
     def http(self, path: str) -> tuple[int, str]:
         address = self.status()["master"]["http"]
         try:
@@ -155,6 +212,15 @@ class PoolProcess:
         found = re.search(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
         return float(found[1]) if found else 0.0
 
+    def counted(self, name: str, **labels: str) -> float:
+        """Return the sum of all samples with this name and these labels among theirs."""
+        return _sum(text_string_to_metric_families(self.http("/metrics")[1]), name, labels)
+
+    def counted_in_files(self, name: str, **labels: str) -> float:
+        """Return what `counted` does, of a pool that has ended."""
+        files = [str(path) for path in (self.run_directory / "metrics").glob("*.db")]
+        return _sum(MultiProcessCollector.merge(files), name, labels)
+
     def queue(self) -> QueueAdapter:
         return open_queue(file_url(str(self.folder / ".pulpo" / "queue.db")))
 
@@ -164,10 +230,27 @@ class PoolProcess:
             Publisher(queue, SystemClock()).publish_many(messages)
 
     def stats(self) -> QueueStats:
-        from pulpo_pool.queues.adapter import QueueStats
-
         with self.queue() as queue:
             return sum(queue.stats().values(), QueueStats())
+
+    def jobs(self, state: JobState) -> list[JobRecord]:
+        with self.queue() as queue:
+            return list(queue.list_jobs(state))
+
+    def lines(self, file: str) -> list[list[str]]:
+        """Return what handlers appended to a file in the folder, split into words."""
+        try:
+            return [line.split() for line in (self.folder / file).read_text().splitlines()]
+        except FileNotFoundError:
+            return []
+
+    def numbers(self, file: str) -> list[int]:
+        """Return the first word of each line, in order."""
+        return sorted(int(words[0]) for words in self.lines(file))
+
+    def let_go(self) -> None:
+        """End the wait of every `hold` job."""
+        (self.folder / "go").touch()
 
     def empty(self) -> bool:
         stats = self.stats()
@@ -182,3 +265,20 @@ class PoolProcess:
             return self.process.wait(within)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the pool did not end in {within} s:\n{self.log}") from None
+
+
+def is_gone(pid: int) -> bool:
+    """Tell whether a process has ended, reaped or not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _sum(families: Iterable[Metric], name: str, labels: dict[str, str]) -> float:
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
