@@ -110,12 +110,10 @@ class Rescuer:
         return len(rescued)
 
     def _tell(self, job: Rescued, request_type: str) -> None:
-        level = logging.WARNING if job.verdict.fate is Fate.CRASHED else logging.INFO
+        crashed = job.verdict.fate is Fate.CRASHED
         logger.log(
-            level,
-            "job %s (%s) in queue %s is %s again after %d crashes: %s"
-            if job.state is not JobState.BURIED
-            else "job %s (%s) in queue %s is %s after %d crashes: %s",
+            logging.WARNING if crashed else logging.INFO,
+            "job %s (%s) was taken back into queue %s as %s, crashes so far %d: %s",
             job.job_id,
             request_type or "undecodable",
             job.queue,
@@ -123,7 +121,7 @@ class Rescuer:
             job.crashes,
             job.verdict.evidence,
         )
-        if job.verdict.fate is Fate.CRASHED:
+        if crashed:
             if len(self._request_types) < MOST_REQUEST_TYPES:
                 self._request_types.add(request_type)
                 self._metrics.prepare((), self._request_types)
