@@ -20,9 +20,10 @@ from pulpo_pool.cli.options import (
 )
 from pulpo_pool.cli.output import print_error, print_json, print_table
 from pulpo_pool.settings import SETTING_FIELDS
+from pulpo_pool.suggestions import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pulpo_pool.pulpo import Pulpo
     from pulpo_pool.settings import Loaded, Settings
@@ -43,11 +44,11 @@ def check(*, as_json: bool, **flags: Any) -> None:
     policies. Exits with 2 for a mistake in the settings, 3 for an app that cannot be imported.
     """
     loaded = loaded_settings(flags)
-    for warning in loaded.warnings:
-        print_error(f"warning: {warning}")
     with redirect_stdout(sys.stderr):  # what the app prints is not the answer
         app = _app(loaded.settings)
     report = _report(loaded, app)
+    for warning in report["warnings"]:
+        print_error(f"warning: {warning}")
     if as_json:
         print_json(report)
     else:
@@ -65,6 +66,8 @@ def _app(settings: Settings) -> Pulpo:
 
 
 def _report(loaded: Loaded, app: Pulpo) -> dict[str, Any]:
+    from pulpo_pool.retry import default_policy
+
     settings = loaded.settings
     values = {name: getattr(settings, name) for name in SETTING_FIELDS}
     values["broker"] = _PASSWORD_IN_URL.sub(_HIDDEN, settings.broker_url)
@@ -75,6 +78,7 @@ def _report(loaded: Loaded, app: Pulpo) -> dict[str, Any]:
             for name, value in values.items()
         },
         "app": settings.app,
+        "default_retry": default_policy(settings.max_attempts).describe(),
         "handlers": [
             {
                 "request_type": handler.request_type,
@@ -83,8 +87,16 @@ def _report(loaded: Loaded, app: Pulpo) -> dict[str, Any]:
             }
             for handler in app.registry
         ],
-        "warnings": list(loaded.warnings),
+        "warnings": [*loaded.warnings, *_idle_options(settings, app)],
     }
+
+
+def _idle_options(settings: Settings, app: Pulpo) -> Iterator[str]:
+    """Yield what to say of options that no handler will read."""
+    known = [handler.request_type for handler in app.registry]
+    for name in settings.handlers:
+        if name not in known:
+            yield f"handlers.{name}: the app has no such handler{did_you_mean(name, known)}"
 
 
 def _print_for_people(report: Mapping[str, Any]) -> None:
@@ -94,10 +106,17 @@ def _print_for_people(report: Mapping[str, Any]) -> None:
     ]
     print_table(("SETTING", "VALUE", "FROM"), rows)
     click.echo(f"\nThe app is {report['app'] or 'the samples'}.\n")
+    usual = report["default_retry"]
     handlers = [
-        (each["request_type"], each["callable"], each["retry"]) for each in report["handlers"]
+        (
+            each["request_type"],
+            each["callable"],
+            each["retry"] if each["retry"] != usual else "default",
+        )
+        for each in report["handlers"]
     ]
     print_table(("REQUEST TYPE", "HANDLER", "RETRY"), handlers)
+    click.echo(f"\nThe default: {usual}")
 
 
 def _for_people(value: object) -> str:

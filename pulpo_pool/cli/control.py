@@ -38,12 +38,18 @@ def status(*, as_json: bool, **flags: Any) -> None:
     print_table(["SLOT", "PID", "STATE", "JOBS", "MIB", "DOING"], rows)
 
 
+def _no_option(ctx: click.Context, _: click.Parameter, word: str) -> str:
+    if word.startswith("--"):
+        raise click.NoSuchOption(word, ctx=ctx)
+    return word
+
+
 @click.command(
     # A number below zero is a word here, not an option.
     context_settings={"ignore_unknown_options": True},
     epilog=examples("pulpo-pool scale 12", "pulpo-pool scale +1", "pulpo-pool scale -1"),
 )
-@click.argument("workers", metavar="N|+N|-N")
+@click.argument("workers", metavar="N|+N|-N", callback=_no_option)
 @json_option
 @pool_options
 def scale(*, workers: str, as_json: bool, **flags: Any) -> None:

@@ -10,6 +10,7 @@ import click
 
 from pulpo_pool.cli.commands import COMMANDS
 from pulpo_pool.codec import Codec
+from pulpo_pool.errors import ConfigError
 from pulpo_pool.queues.adapter import JobState
 from pulpo_pool.settings import SETTING_FIELDS, load_settings, read_environment
 from pulpo_pool.suggestions import did_you_mean
@@ -94,9 +95,14 @@ def loaded_settings(flags: Flags) -> Loaded:
 @contextmanager
 def opened_queue(flags: Flags) -> Iterator[QueueAdapter]:
     """Open the configured queue for people's work on it. Raises ConfigError, QueueUnavailable."""
-    from pulpo_pool.queues.opening import open_queue
+    from pulpo_pool.queues.opening import check_url, open_queue
 
     settings = loaded_settings(flags).settings
+    if not check_url(settings.broker_url).shared:
+        raise ConfigError(
+            f"broker {settings.broker_url!r}: lives in one process, and would be gone with this "
+            "command; name one that processes share, such as file:PATH"
+        )
     with open_queue(
         settings.broker_url,
         queues=settings.queues,

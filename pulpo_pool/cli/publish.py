@@ -95,8 +95,8 @@ class _Batch:
 def _alike(given: dict[str, Any], count: int | None) -> _Batch:
     if "request_type" not in given:
         raise click.UsageError("expected a REQUEST_TYPE or --from-file FILE")
-    body = given.get("body")
-    message = _from_options(given | {"body": None if body is None else _json(body)})
+    body = _object(given["body"]) if "body" in given else None
+    message = _from_options(given | {"body": body})
     total = 1 if count is None else count
     return _Batch(total, repeat(message, total), lambda publisher: publisher.check(message))
 
@@ -124,11 +124,14 @@ def _from_options(fields: dict[str, Any]) -> Message:
         raise InvalidMessage(_NAMES.get(word, word) + colon + rest) from None
 
 
-def _json(text: str) -> object:
+def _object(text: str) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(text)
+        found = msgspec.json.decode(text)
     except (ValueError, RecursionError) as error:
         raise InvalidMessage(f"--body: is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise InvalidMessage(f'--body: expected a JSON object, such as {{"a": 1}}, got {text!r}')
+    return found
 
 
 def _published(publisher: Publisher, batch: _Batch) -> Iterator[Published]:
