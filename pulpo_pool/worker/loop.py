@@ -139,7 +139,7 @@ class WorkerLoop:
             reservation,
             message.request_type,
             answer,
-            handler.retry or self._default_policy,
+            handler.retry,
             age=age,
             seconds=seconds,
         )
@@ -148,7 +148,7 @@ class WorkerLoop:
         self, reservation: Reservation, handler: Handler, message: Message
     ) -> JobDone | None:
         """Bury a job whose attempts ended without an answer, with pools that died under it."""
-        policy = handler.retry or self._default_policy
+        policy = handler.retry
         decision = policy.decide(
             attempt=reservation.attempt - 1, error=None, age=self._age(message), retry_in=None
         )
@@ -168,5 +168,6 @@ class WorkerLoop:
         return JobDone(reservation, request_type, JobOutcome.EXPIRED, Commit(reservation))
 
     def _age(self, message: Message) -> float:
-        published_at = message.published_at
-        return max(0.0, self._clock.now() - published_at.timestamp()) if published_at else 0.0
+        """Return the seconds since the job could first have run: a planned delay is no age."""
+        began = message.not_before or message.published_at
+        return max(0.0, self._clock.now() - began.timestamp()) if began else 0.0
