@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from pulpo_pool.handlers import Fatal, RequestResult, ResultKind, Transient
@@ -37,7 +37,7 @@ def answer_of(returned: object) -> Answer:
     if returned is None:
         return Answer(RequestResult.success())
     if isinstance(returned, RequestResult):
-        return Answer(returned)
+        return Answer(_checked(returned))
     if isinstance(returned, BaseException):
         return answer_of_failure(returned)
     return Answer(RequestResult.success())
@@ -46,9 +46,12 @@ def answer_of(returned: object) -> Answer:
 def answer_of_failure(error: BaseException) -> Answer:
     """Read what a handler raised: Transient and Fatal speak outright, the rest may be retried."""
     if isinstance(error, Transient):
-        return Answer(RequestResult.transient(str(error), retry_in=error.retry_in))
+        # A subclass may not have called its parent, so nothing of it is relied upon; the retry
+        # policy refuses a wait that is none.
+        wait = getattr(error, "retry_in", None)
+        return Answer(RequestResult(ResultKind.TRANSIENT, _said(error), wait))
     if isinstance(error, Fatal):
-        return Answer(RequestResult.fatal(str(error)), error)
+        return Answer(RequestResult(ResultKind.FATAL, _said(error)), error)
     return Answer(RequestResult.transient(), error)
 
 
@@ -132,4 +135,28 @@ def error_text(said: str, error: BaseException | None) -> str:
     """Return what is kept with the job: the handler's words, or the end of the traceback."""
     if error is None or isinstance(error, Fatal):
         return said[-LONGEST_ERROR:]
-    return "".join(traceback.format_exception(error))[-LONGEST_ERROR:]
+    try:
+        lines = traceback.format_exception(error)
+    except Exception as problem:  # noqa: BLE001 - an exception's own attributes are user code
+        lines = [f"{type(error).__name__}, whose traceback raises {type(problem).__name__}\n"]
+    return "".join(lines)[-LONGEST_ERROR:]
+
+
+def _checked(result: RequestResult) -> RequestResult:
+    """Return a result of the right types: nothing checks them when a handler makes one."""
+    kind: object = result.kind
+    error: object = result.error
+    if isinstance(kind, ResultKind) and isinstance(error, str):
+        return result
+    try:
+        return replace(result, kind=ResultKind(kind), error=_said(error))
+    except ValueError:
+        return RequestResult.transient(f"its handler returned a result of kind {_said(kind)}")
+
+
+def _said(words: object) -> str:
+    """Return words as text, even those of an exception that fails to print itself."""
+    try:
+        return str(words)
+    except Exception as problem:  # noqa: BLE001 - __str__ is user code
+        return f"{type(words).__name__}, whose text raises {type(problem).__name__}"
