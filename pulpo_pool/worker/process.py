@@ -123,10 +123,12 @@ class Worker:
             row.heartbeat = self._plan.clock.monotonic()
             row.jobs_done = row.queue_up = 0
         enter_multiprocess(self._plan.metrics_directory, seat.label)
+        self._metrics = JobMetrics()  # first: a name taken by an app's metric fails in the app
         self._app = self._plan.load_app()
         self._app.use(settings)
-        self._metrics = JobMetrics()
         self._metrics.prepare(settings.queues, [h.request_type for h in self._app.registry])
+        if seat.slot == 0:
+            self._metrics.export_zeros()  # of one slot: all slots' zeros would cost each scrape
         self._hygiene = Hygiene(self._signals, seat.wakeup_end)
         for hook in self._app.worker_start_hooks:
             hook()
