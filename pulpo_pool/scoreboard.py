@@ -24,6 +24,7 @@ class Role(enum.IntEnum):
     WORKER = 0
     KEEPER = 1
     WEB = 2
+    TEMPLATE = 3
 
 
 class PoolState(enum.IntEnum):
@@ -76,6 +77,7 @@ class ForkReason(enum.IntEnum):
     REPLACE = 1  # the one before failed
     RECYCLE = 2  # the one before left as planned
     SCALE_UP = 3
+    RELOAD = 4
 
 
 class ExitReason(enum.IntEnum):
@@ -85,10 +87,11 @@ class ExitReason(enum.IntEnum):
     SHUTDOWN = 1
     SCALED_DOWN = 2
     OPERATOR = 3
-    ERROR = 4
-    SIGNAL = 5
-    BOOT = 6
-    CUT_OFF = 7  # killed by its master at the drain timeout
+    RELOAD = 4
+    ERROR = 5
+    SIGNAL = 6
+    BOOT = 7
+    CUT_OFF = 8  # killed by its master at the drain timeout
 
     @property
     def failed(self) -> bool:
@@ -104,6 +107,10 @@ class _Header(ctypes.Structure):
         ("generation", ctypes.c_int64),
         ("wanted_workers", ctypes.c_int64),
         ("crash_looping", ctypes.c_int64),
+        ("reloads_done", ctypes.c_int64),
+        ("reloads_failed", ctypes.c_int64),
+        ("last_reload_ok", ctypes.c_int64),
+        ("last_reload_at", ctypes.c_double),  # Unix seconds, of the last that succeeded
         ("out_of_work", ctypes.c_int64),  # burst: the keeper saw nothing ready, nothing held
         ("queue_seen_at", ctypes.c_double),  # the keeper's last good look, monotonic seconds
         ("forks", ctypes.c_int64 * len(ForkReason)),

@@ -32,6 +32,7 @@ class Service:
         self._poll = select.poll()
         self._poll.register(seat.lifeline, select.POLLIN)
         self._poll.register(seat.wakeup, select.POLLIN)
+        self._watched: set[int] = set()
 
     @property
     def leaving(self) -> bool:
@@ -42,15 +43,20 @@ class Service:
         """Wake also when this descriptor, which does not block, becomes readable."""
         self._poll.register(bell, select.POLLIN)
 
-    def report_ready(self) -> None:
-        """Take the seat, for everybody to see."""
+    def watch(self, descriptor: int) -> None:
+        """Wake also when this descriptor is readable; reading it is the caller's."""
+        self._watched.add(descriptor)
+        self._poll.register(descriptor, select.POLLIN)
+
+    def report_ready(self, title: str = "") -> None:
+        """Take the seat, for everybody to see; `ps` shows the title, by default the role."""
         row = self.seat.work
         with writing(row):
             row.serial = self.seat.serial
             row.activity = Activity.IDLE
             row.heartbeat = self._clock.monotonic()
             row.jobs_done = row.queue_up = 0
-        setproctitle(f"pulpo-pool: {self.seat.label}")
+        setproctitle(f"pulpo-pool: {title or self.seat.label}")
         self.seat.ring()
 
     def report_leaving(self) -> None:
@@ -66,6 +72,8 @@ class Service:
         for descriptor, _ in self._poll.poll(max(0.0, seconds) * 1000):
             if descriptor == self.seat.lifeline:
                 self.orphaned = True
+                continue
+            if descriptor in self._watched:
                 continue
             with suppress(BlockingIOError):
                 if not read(descriptor, _AT_ONCE):

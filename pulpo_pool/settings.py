@@ -126,6 +126,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["auto", "text", "json"],
         about("How log lines look; auto is text on a terminal and JSON elsewhere."),
     ] = "auto"
+    preload: Annotated[
+        bool, about("Import the app once and fork workers from there (Linux only).")
+    ] = True
     burst: Annotated[bool, about("Work until the queues are empty, then exit.")] = False
     handlers: Annotated[
         dict[str, dict[str, Any]], about("Options of PayloadHandlers, a table for each of them.")

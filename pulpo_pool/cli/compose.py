@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import logging
 import secrets
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from setproctitle import setproctitle
 
 from pulpo_pool import __version__
+from pulpo_pool.cli.bodies import Bodies
 from pulpo_pool.cli.output import print_error
 from pulpo_pool.clock import SystemClock
-from pulpo_pool.codec import Codec
 from pulpo_pool.errors import ConfigError
-from pulpo_pool.keeper.process import run_keeper
-from pulpo_pool.loading import load_app
 from pulpo_pool.log import set_up_logging
-from pulpo_pool.master.birth import Links, unmasked
+from pulpo_pool.master.birth import Links
 from pulpo_pool.master.crew import Crew
+from pulpo_pool.master.lineage import Lineage
 from pulpo_pool.master.listener import PORTS_TRIED, bind
 from pulpo_pool.master.master import Master
 from pulpo_pool.master.rundir import RunDirectory
 from pulpo_pool.master.slots import SlotTable
 from pulpo_pool.master.spawner import DirectSpawner
+from pulpo_pool.master.template import adopt_grandchildren, can_preload
 from pulpo_pool.master.wires import Wires
-from pulpo_pool.queues.opening import check_url, open_queue
+from pulpo_pool.queues.opening import check_url
 from pulpo_pool.samples import sample_pulpo
 from pulpo_pool.scoreboard import Role, Scoreboard
 from pulpo_pool.settings import MAX_WORKERS
 from pulpo_pool.slot_files import prepare_metrics_directory
-from pulpo_pool.web.process import run_web
-from pulpo_pool.worker.process import WorkerPlan, run_worker
 
 if TYPE_CHECKING:
     import socket
@@ -39,9 +36,6 @@ if TYPE_CHECKING:
 
     from pulpo_pool.clock import Clock
     from pulpo_pool.errors import ExitCode
-    from pulpo_pool.pulpo import Pulpo
-    from pulpo_pool.queues.adapter import Owner, QueueAdapter
-    from pulpo_pool.seat import Body
     from pulpo_pool.settings import Loaded, Settings
 
 logger = logging.getLogger(__name__)
@@ -90,9 +84,8 @@ def _composed(
     scoreboard = Scoreboard(MAX_WORKERS + SERVICE_SLOTS)
     header = scoreboard.header
     header.started_at, header.heartbeat = clock.now(), clock.monotonic()
-    header.wanted_workers, header.generation = settings.workers, 1
+    header.wanted_workers = settings.workers
     wires = Wires.laid()
-    services = (Role.KEEPER, Role.WEB) if listener is not None else (Role.KEEPER,)
     links = Links(
         scoreboard=scoreboard,
         pool=run_directory.identity,
@@ -101,13 +94,20 @@ def _composed(
         doorbell=wires.doorbell.writer,
         kept={
             Role.WORKER: (),
+            Role.TEMPLATE: (),
             Role.KEEPER: (wires.keeper_bell.reader,),
             Role.WEB: (listener.fileno(),) if listener is not None else (),
         },
     )
-    bodies = _bodies(settings, directory, run_directory, wires, listener)
-    table = SlotTable.planned(settings.workers, MAX_WORKERS, services)
-    crew = Crew(table, scoreboard, DirectSpawner(bodies, links), wires, settings, clock)
+    bodies = Bodies(settings, directory, run_directory, wires.keeper_bell.reader, listener, links)
+    table = SlotTable.planned(settings.workers, MAX_WORKERS, _services(settings, listener))
+    lineage = Lineage(DirectSpawner(bodies.by_role(), links), table.of_role(Role.TEMPLATE))
+    bodies.lineage = lineage
+    for spare in lineage.templates[1:]:
+        spare.retires()
+    if lineage.templates:
+        adopt_grandchildren()
+    crew = Crew(table, scoreboard, lineage, wires, settings, clock)
     about = {
         "version": __version__,
         "name": settings.name,
@@ -120,59 +120,11 @@ def _composed(
     return Master(crew, scoreboard, wires, run_directory, clock, about)
 
 
-def _bodies(
-    settings: Settings,
-    directory: Path,
-    run_directory: RunDirectory,
-    wires: Wires,
-    listener: socket.socket | None,
-) -> dict[Role, Body]:
-    plan = WorkerPlan(
-        settings=settings,
-        load_app=partial(app_of, settings, directory),
-        open_queue=partial(queue_of, settings),
-        metrics_directory=run_directory.metrics,
-        leave_boot_error=run_directory.leave_boot_error,
-        clock=SystemClock(),
-    )
-    bodies: dict[Role, Body] = {
-        Role.WORKER: partial(run_worker, plan=plan),
-        Role.KEEPER: unmasked(
-            partial(
-                run_keeper,
-                bell=wires.keeper_bell.reader,
-                settings=settings,
-                metrics_directory=run_directory.metrics,
-                open_queue=partial(queue_of, settings),
-            )
-        ),
-    }
-    if listener is not None:
-        bodies[Role.WEB] = unmasked(
-            partial(
-                run_web,
-                listener=listener,
-                settings=settings,
-                metrics_directory=run_directory.metrics,
-            )
-        )
-    return bodies
-
-
-def app_of(settings: Settings, directory: Path) -> Pulpo:
-    """Return the app that the settings name, or the samples."""
-    return load_app(settings.app, directory) if settings.app else sample_pulpo(settings)
-
-
-def queue_of(settings: Settings, owner: Owner | None = None) -> QueueAdapter:
-    """Open the queue that the settings name."""
-    return open_queue(
-        settings.broker_url,
-        queues=settings.queues,
-        lease=settings.lease,
-        owner=owner,
-        codec=Codec(settings.serializer, settings.max_message_bytes),
-    )
+def _services(settings: Settings, listener: socket.socket | None) -> tuple[Role, ...]:
+    """Return the services in the order of their rows; templates need two places, for reloads."""
+    web = (Role.WEB,) if listener is not None else ()
+    preload = settings.preload and can_preload()
+    return (Role.KEEPER, *web, *((Role.TEMPLATE, Role.TEMPLATE) if preload else ()))
 
 
 def _listener(loaded: Loaded) -> socket.socket | None:

@@ -20,12 +20,6 @@ if TYPE_CHECKING:
         "pulpo-pool -w 2 -q mail -q reports --burst shop:pulpo",
     )
 )
-@click.option(
-    "--no-preload",
-    is_flag=True,
-    expose_value=False,
-    help="Let each worker import the app itself, which all do in this version.",
-)
 @run_options
 def run(**flags: Any) -> ExitCode:
     """Run a pool of workers for APP, given as MODULE:NAME; without it, the sample handlers.
@@ -34,7 +28,7 @@ def run(**flags: Any) -> ExitCode:
     Signals:  TERM, INT  drain: finish what is held, then exit
               QUIT       stop now, as a second INT (Ctrl-C) does; jobs are handed back
               TSTP       quiet: reserve nothing more, stay
-              HUP        recycle every worker, a quarter at a time
+              HUP        reload the app: one worker first, then a quarter at a time
               TTIN TTOU  one worker more, one less
               USR1       log the status
     \b

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ POOL_SIGNALS: Final = (
     signal.SIGTTIN,
     signal.SIGTTOU,
 )
+_ADOPTION: Final = 5.0  # seconds; it takes microseconds while the master lives
+_ADOPTION_LOOK: Final = 0.0005
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 _WORKER_OOM_SCORE: Final = "300"  # the kernel's own choice is then a worker, never the master
 
@@ -60,6 +63,7 @@ class SpawnOrder:
     slot: int
     serial: int
     generation: int
+    kept: tuple[int, ...] = ()  # descriptors that this child keeps, beside its role's
 
 
 def be_born(order: SpawnOrder, links: Links, body: Body, master: int, go: int) -> NoReturn:
@@ -73,6 +77,7 @@ def be_born(order: SpawnOrder, links: Links, body: Body, master: int, go: int) -
         with suppress(PermissionError):  # the parent may have done it already
             os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
+        _await_adoption(master)
         _die_with(master)
         if os.getppid() != master or os.read(go, 1) != GO:
             os._exit(EXIT_REFUSED)
@@ -98,13 +103,29 @@ def unmasked(body: Body) -> Body:
     return run
 
 
+def _await_adoption(master: int) -> None:
+    """Wait until the master is the parent: one forked twice is handed over by the kernel."""
+    deadline = time.monotonic() + _ADOPTION
+    while os.getppid() != master and time.monotonic() < deadline:
+        time.sleep(_ADOPTION_LOOK)
+
+
 def _take_seat(order: SpawnOrder, links: Links) -> Seat:
     wakeup, wakeup_end = os.pipe()
     os.set_blocking(wakeup, False)
     os.set_blocking(wakeup_end, False)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
-    kept = {1, 2, wakeup, wakeup_end, links.lifeline, links.doorbell, *links.kept[order.role]}
+    kept = {
+        1,
+        2,
+        wakeup,
+        wakeup_end,
+        links.lifeline,
+        links.doorbell,
+        *links.kept[order.role],
+        *order.kept,
+    }
     _close_others(kept)
     for number in POOL_SIGNALS:
         signal.signal(number, _noted)

@@ -23,6 +23,7 @@ class Command(enum.StrEnum):
     DRAIN = "drain"
     STOP = "stop"
     RECYCLE = "recycle"
+    RELOAD = "reload"
 
 
 COMMAND_FOR_SIGNAL = {
@@ -30,7 +31,7 @@ COMMAND_FOR_SIGNAL = {
     signal.SIGINT: (Command.DRAIN, ""),
     signal.SIGQUIT: (Command.STOP, ""),
     signal.SIGTSTP: (Command.QUIET, ""),
-    signal.SIGHUP: (Command.RECYCLE, ""),
+    signal.SIGHUP: (Command.RELOAD, ""),
     signal.SIGTTIN: (Command.SCALE, "+1"),
     signal.SIGTTOU: (Command.SCALE, "-1"),
     signal.SIGUSR1: (Command.STATUS, ""),

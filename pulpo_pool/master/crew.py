@@ -8,7 +8,6 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 from pulpo_pool.master import policy
-from pulpo_pool.master.birth import SpawnOrder
 from pulpo_pool.master.obituary import cause_of_death, obituary
 from pulpo_pool.master.spawner import kill_group, reap, send
 from pulpo_pool.scoreboard import (
@@ -24,16 +23,16 @@ from pulpo_pool.scoreboard import (
 
 if TYPE_CHECKING:
     from pulpo_pool.clock import Clock
+    from pulpo_pool.master.lineage import Lineage
     from pulpo_pool.master.policy import Action
     from pulpo_pool.master.slots import Slot, SlotTable
-    from pulpo_pool.master.spawner import Ended, Spawner
+    from pulpo_pool.master.spawner import Ended
     from pulpo_pool.master.wires import Wires
     from pulpo_pool.scoreboard import Scoreboard
     from pulpo_pool.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-GENERATION: Final = 1  # of the app; reloading will raise it
 FORK_FAILED_PAUSE: Final = 1.0  # seconds until a fork that the system refused is tried again
 
 
@@ -44,14 +43,14 @@ class Crew:
         self,
         table: SlotTable,
         scoreboard: Scoreboard,
-        spawner: Spawner,
+        lineage: Lineage,
         wires: Wires,
         settings: Settings,
         clock: Clock,
     ) -> None:
         self.table = table
+        self.lineage = lineage
         self._scoreboard = scoreboard
-        self._spawner = spawner
         self._wires = wires
         self._settings = settings
         self._clock = clock
@@ -64,8 +63,11 @@ class Crew:
     def act(self, state: PoolState) -> None:
         """Do what policy says, now."""
         now = self._clock.monotonic()
-        for action in policy.decide(self.table, state, self._settings, self._budget, now):
+        for action in policy.decide(
+            self.table, state, self._settings, self._budget, now, self.lineage.can_fork
+        ):
             self._carry_out(action)
+        self.welcome()
 
     def _carry_out(self, action: Action) -> None:
         match action:
@@ -78,33 +80,47 @@ class Crew:
 
     def _fork(self, slot: Slot) -> None:
         self._serial += 1
-        order = SpawnOrder(slot.role, slot.index, self._serial, GENERATION)
         now = self._clock.monotonic()
         try:
-            newborn = self._spawner.spawn(order)
+            generation = self.lineage.spawn(slot, self._serial)
         except OSError as error:
             logger.error("cannot fork %s: %s; trying again soon", slot.label, error)  # noqa: TRY400
             slot.backs_off(now + FORK_FAILED_PAUSE)
             return
-        reason = slot.next_fork
-        slot.born(newborn.pid, self._serial, now + self._settings.boot_timeout)
+        slot.ordered(self._serial, generation, now + self._settings.boot_timeout)
         if slot.role is Role.WORKER:
             slot.order = self._order
+            self._scoreboard.header.forks[slot.next_fork] += 1
+        # At once: what the previous life wrote about itself must not be taken for this one's.
+        self._write_life(slot)
+
+    def _write_life(self, slot: Slot) -> None:
         life = self._scoreboard.life(slot.index)
         with writing(life):
-            life.pid, life.serial, life.generation = newborn.pid, self._serial, GENERATION
-            life.state, life.born = SlotState.BOOTING, now
-        self._write_order(slot)
-        if slot.role is Role.WORKER:
-            self._scoreboard.header.forks[reason] += 1
-        newborn.go()
+            life.pid, life.serial, life.generation = slot.pid, slot.serial, slot.generation
+            life.born = self._clock.monotonic()
+            life.leave_as, life.order, life.state = slot.leave_as, slot.order, slot.state
+
+    def welcome(self) -> None:
+        """Write down who was born, and let them live; nobody else may."""
+        for newborn in self.lineage.births():
+            slot = self.table.by_serial(newborn.serial)
+            if slot is None or slot.state is not SlotState.BOOTING:
+                newborn.refuse()
+                continue
+            slot.pid = newborn.pid
+            self._write_life(slot)
+            newborn.go()
 
     def tell_to_leave(self, slot: Slot, reason: ExitReason, deadline: float) -> None:
         """Ask a child to finish and go; it is told once, by its row and one signal."""
         slot.told_to_leave(reason, deadline)
-        self.table.to_recycle.discard(slot.index)
+        self.table.to_recycle.pop(slot.index, None)
         self._write_order(slot)
-        send(slot.pid, signal.SIGTERM)
+        if slot.pid:
+            send(slot.pid, signal.SIGTERM)
+        else:
+            self._forget(slot)
 
     def give_orders(self, order: Order) -> None:
         """Tell every worker that is not leaving, now and from now on, to work or to rest."""
@@ -113,7 +129,8 @@ class Crew:
             if slot.alive and slot.order is not Order.LEAVE and slot.order is not order:
                 slot.order = order
                 self._write_order(slot)
-                send(slot.pid, signal.SIGUSR1)
+                if slot.pid:
+                    send(slot.pid, signal.SIGUSR1)
 
     def hurry(self, grace: float) -> None:
         """Shorten the time of everybody who was told to leave."""
@@ -129,7 +146,18 @@ class Crew:
             life.order = slot.order
             life.state = slot.state
 
+    def _forget(self, slot: Slot) -> None:
+        """Give up a life that was ordered and never born: whoever comes late is refused."""
+        slot.emptied(slot.next_fork)
+        self._write_order(slot)
+        if self.table.is_surplus(slot):
+            slot.retires()
+
     def _kill(self, slot: Slot) -> None:
+        if not slot.pid:
+            logger.error("%s was not born within the boot timeout", slot.label)
+            self._forget(slot)
+            return
         if slot.state is SlotState.STOPPING:
             slot.cut_off = slot.role is Role.WORKER
             logger.warning("%s (pid %d) did not leave in time: killing it", slot.label, slot.pid)
@@ -158,7 +186,7 @@ class Crew:
     def bury_the_dead(self) -> None:
         """Reap every child that ended, and ring the keeper for the jobs they held."""
         rang = False
-        for ended in reap(lambda pid: self.table.by_pid(pid) is not None):
+        for ended in reap(self._is_ours):
             slot = self.table.by_pid(ended.pid)
             if slot is None:
                 logger.debug("reaped pid %d, no child of ours", ended.pid)
@@ -167,6 +195,11 @@ class Crew:
             rang = True
         if rang:
             self._wires.keeper_bell.ring()
+
+    def _is_ours(self, pid: int) -> bool:
+        if self.table.by_pid(pid) is None:
+            self.welcome()  # one that died so young that we have not heard of its birth
+        return self.table.by_pid(pid) is not None
 
     def _write_off(self, slot: Slot, ended: Ended) -> None:
         row = self._scoreboard.read_work(slot.index)
@@ -194,11 +227,22 @@ class Crew:
             had_a_job=had_a_job,
             jitter=self._jitter,
         )
-        if self.table.is_surplus(slot):
+        if slot.role is Role.TEMPLATE:
+            self._end_line(slot)
+        leaves_for_good = slot.role is Role.TEMPLATE and slot.order is Order.LEAVE
+        if leaves_for_good or self.table.is_surplus(slot):
             slot.retires()
         life = self._scoreboard.life(slot.index)
         with writing(life):
             life.state, life.pid = slot.state, 0
+
+    def _end_line(self, template: Slot) -> None:
+        """Forget what a dead template still owed us."""
+        self.welcome()
+        for serial in self.lineage.ended(template):
+            slot = self.table.by_serial(serial)
+            if slot is not None:
+                self._forget(slot)
 
     def _log(self, slot: Slot, ended: Ended, reason: ExitReason, line: str) -> None:
         if reason is ExitReason.CUT_OFF:

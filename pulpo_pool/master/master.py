@@ -17,8 +17,9 @@ from pulpo_pool.master.commands import (
     wanted_workers,
 )
 from pulpo_pool.master.control import ControlSocket, Refused
+from pulpo_pool.master.reload import Reload
 from pulpo_pool.master.status import pool_status, state_word
-from pulpo_pool.scoreboard import Order, PoolState, SlotState
+from pulpo_pool.scoreboard import ExitReason, Order, PoolState, SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,6 +63,7 @@ class Master:
         self._run_directory = run_directory
         self._clock = clock
         self._about = dict(about)  # what status shows of the settings
+        self._reload = Reload(crew, scoreboard, clock, self._why_no_boot)
         self._state = PoolState.STARTING
         self._interrupts = 0
         self._failed: ExitCode | None = None
@@ -71,6 +73,7 @@ class Master:
             Command.STATUS: lambda _: self._status(),
             Command.SCALE: self._scale,
             Command.RECYCLE: self._recycle,
+            Command.RELOAD: lambda _: self._begin_reload(),
             Command.PAUSE: lambda _: self._rest(PoolState.PAUSED),
             Command.QUIET: lambda _: self._rest(PoolState.QUIET),
             Command.RESUME: lambda _: self._resume(),
@@ -126,12 +129,14 @@ class Master:
                 logger.info("the first worker is ready")
             elif policy.nobody_boots(self._table):
                 self._give_up()
+        header.generation = self._crew.lineage.generation
         header.crash_looping = policy.is_crash_looping(self._table)
         if header.out_of_work and self._state < PoolState.DRAINING:
             logger.info("nothing is ready and nothing is held: the burst is over")
             self._drain()
         if self._state is PoolState.STARTING:
             return
+        self._reload.step()
         error = self._run_directory.take_boot_error()
         if error is not None:
             logger.error("a worker could not boot:\n%s", error.text)
@@ -201,8 +206,19 @@ class Master:
 
     def _recycle(self, argument: str) -> dict[str, Any]:
         slots = recycled_slots(argument, self._table)
-        self._table.to_recycle |= slots
+        self._table.to_recycle |= dict.fromkeys(slots, ExitReason.OPERATOR)
         return {"slots": sorted(slots)}
+
+    def _begin_reload(self) -> dict[str, Any]:
+        if self._state is PoolState.STARTING:
+            raise Refused("reload: the pool is still starting")
+        self._run_directory.take_boot_error()
+        self._reload.begin()
+        return self._reload.status()
+
+    def _why_no_boot(self) -> str:
+        error = self._run_directory.take_boot_error()
+        return error.text if error else "it died, or did not report ready, before it said why"
 
     def _stop(self) -> dict[str, Any]:
         answer = self._drain()
@@ -218,6 +234,7 @@ class Master:
             "generation": header.generation,
             "workers_wanted": self._table.wanted,
             "crash_looping": bool(header.crash_looping),
+            "reload": self._reload.status(),
             "uptime_seconds": round(self._clock.now() - header.started_at, 1),
             **self._about,
         }
@@ -242,6 +259,7 @@ class Master:
     def _drain(self) -> dict[str, Any]:
         if self._state < PoolState.DRAINING:
             logger.info("draining: workers finish what they hold")
+            self._reload.abandon()
             self._advance(PoolState.DRAINING)
         return {"state": state_word(self._state)}
 

@@ -21,6 +21,12 @@ SERVICE_GRACE: Final = 5.0  # seconds a service gets to leave
 SLOWEST_FORKS: Final = 10.0  # a second, for the smallest pools
 RECYCLED_AT_ONCE: Final = 4  # a quarter
 
+_FORK_AFTER: Final = {
+    reason: ForkReason.RELOAD if reason is ExitReason.RELOAD else ForkReason.RECYCLE
+    for reason in ExitReason
+    if not reason.failed
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Fork:
@@ -67,9 +73,17 @@ class ForkBudget:
 
 
 def decide(
-    table: SlotTable, state: PoolState, settings: Settings, budget: ForkBudget, now: float
+    table: SlotTable,
+    state: PoolState,
+    settings: Settings,
+    budget: ForkBudget,
+    now: float,
+    can_fork: Callable[[Slot], bool] = lambda _slot: True,
 ) -> list[Action]:
-    """Return what to do now, in the order in which to do it."""
+    """Return what to do now, in the order in which to do it.
+
+    `can_fork` tells whether there is something to fork this slot's process from.
+    """
     actions: list[Action] = [Kill(slot) for slot in table if _is_overdue(slot, now)]
     if state >= PoolState.DRAINING:
         actions += _stop_in_order(table, settings, now)
@@ -81,7 +95,8 @@ def decide(
             may_start = True
         else:
             may_start = slot.state is SlotState.EMPTY and (any_up or not slot.boot_failures)
-        if may_start and not table.is_surplus(slot) and budget.take(now):
+        may_start = may_start and not table.is_surplus(slot) and can_fork(slot)
+        if may_start and budget.take(now):
             actions.append(Fork(slot))
     return actions
 
@@ -101,15 +116,16 @@ def _leavers(table: SlotTable, settings: Settings, now: float) -> Iterator[Actio
     for slot in table.workers[: table.wanted]:
         if allowed > 0 and slot.index in table.to_recycle and slot.state is SlotState.UP:
             allowed -= 1
-            yield TellToLeave(slot, ExitReason.OPERATOR, deadline)
+            yield TellToLeave(slot, table.to_recycle[slot.index], deadline)
 
 
 def _stop_in_order(table: SlotTable, settings: Settings, now: float) -> Iterator[Action]:
     """Workers first, so that the keeper hands back what they leave; web shows it all, last."""
     ranks = (
         (table.workers, settings.drain_timeout),
-        ([s for s in table.services if s.role is Role.KEEPER], SERVICE_GRACE),
-        ([s for s in table.services if s.role is Role.WEB], SERVICE_GRACE),
+        (table.of_role(Role.KEEPER), SERVICE_GRACE),
+        (table.of_role(Role.WEB), SERVICE_GRACE),
+        (table.of_role(Role.TEMPLATE), SERVICE_GRACE),
     )
     for slots, grace in ranks:
         living = [slot for slot in slots if slot.alive]
@@ -126,9 +142,14 @@ def is_stopped(table: SlotTable) -> bool:
 
 
 def nobody_boots(table: SlotTable) -> bool:
-    """Tell whether each worker of a pool that never had one has failed to boot."""
+    """Tell whether the template, or each worker, of a pool that never had one failed to boot."""
     wanted = table.workers[: table.wanted]
-    return all(slot.boot_failures and not slot.alive for slot in wanted)
+    templates = table.of_role(Role.TEMPLATE)
+    return any(_failed_to_boot(slot) for slot in templates) or all(map(_failed_to_boot, wanted))
+
+
+def _failed_to_boot(slot: Slot) -> bool:
+    return slot.boot_failures > 0 and not slot.alive
 
 
 def is_crash_looping(table: SlotTable) -> bool:
@@ -156,7 +177,7 @@ def after_death(
         slot.failures = 0
     if not slot.ever_up and reason.failed:
         slot.boot_failures += 1
-    slot.emptied(ForkReason.REPLACE if reason.failed else ForkReason.RECYCLE)
+    slot.emptied(_FORK_AFTER.get(reason, ForkReason.REPLACE))
     if not reason.failed:
         slot.failures = 0
         return

@@ -22,6 +22,7 @@ class Slot:
     state: SlotState = SlotState.EMPTY
     pid: int = 0
     serial: int = 0
+    generation: int = 0  # of the app, in this life
     deadline: float | None = None  # when the present state has lasted too long
     order: Order = Order.WORK
     leave_as: ExitReason = ExitReason.SHUTDOWN
@@ -42,10 +43,10 @@ class Slot:
         """The slot's name for people."""
         return f"worker {self.index}" if self.role is Role.WORKER else self.role.name.lower()
 
-    def born(self, pid: int, serial: int, boot_deadline: float) -> None:
-        """Begin a life."""
+    def ordered(self, serial: int, generation: int, boot_deadline: float) -> None:
+        """Begin a life: a process is on its way, its pid is not known yet."""
         self.state = SlotState.BOOTING
-        self.pid, self.serial = pid, serial
+        self.pid, self.serial, self.generation = 0, serial, generation
         self.deadline = boot_deadline
         self.order, self.leave_as = Order.WORK, ExitReason.SHUTDOWN
         self.ever_up = self.cut_off = False
@@ -92,7 +93,7 @@ class SlotTable:
     wanted: int = 0  # how many workers the pool should have
     workers: list[Slot] = field(default_factory=list)
     services: list[Slot] = field(default_factory=list)
-    to_recycle: set[int] = field(default_factory=set)  # workers that an operator wants renewed
+    to_recycle: dict[int, ExitReason] = field(default_factory=dict)  # workers to renew, and why
 
     @classmethod
     def planned(cls, workers: int, max_workers: int, services: tuple[Role, ...]) -> SlotTable:
@@ -124,6 +125,10 @@ class SlotTable:
         """Return the slot of a living child; None if it is a stranger."""
         return next((slot for slot in self if slot.alive and slot.pid == pid), None)
 
-    def service(self, role: Role) -> Slot | None:
-        """Return a service's slot, if the pool has that service."""
-        return next((slot for slot in self.services if slot.role is role), None)
+    def by_serial(self, serial: int) -> Slot | None:
+        """Return the slot in which a life was ordered; None if nobody waits for it any more."""
+        return next((slot for slot in self if slot.alive and slot.serial == serial), None)
+
+    def of_role(self, role: Role) -> list[Slot]:
+        """Return the slots of a service; none if the pool does without it."""
+        return [slot for slot in self.services if slot.role is role]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class Newborn:
     """A forked process that waits to hear whether it may live."""
 
+    serial: int
     pid: int
     _answer: int
 
@@ -29,6 +30,10 @@ class Newborn:
         """Let it live; call this once its pid is written down."""
         with suppress(BrokenPipeError):  # it died while it waited: reaping will tell
             os.write(self._answer, GO)
+        os.close(self._answer)
+
+    def refuse(self) -> None:
+        """Let it leave again: nobody waits for it any more."""
         os.close(self._answer)
 
 
@@ -43,10 +48,13 @@ class Ended:
 
 
 class Spawner(Protocol):
-    """Starts processes in slots."""
+    """Starts processes in slots. A process is ordered first and born a little later."""
 
-    def spawn(self, order: SpawnOrder) -> Newborn:
-        """Start a process that waits for GO; raise OSError if the system has no room."""
+    def spawn(self, order: SpawnOrder) -> None:
+        """Order a process; raise OSError if the system has no room for it."""
+
+    def births(self) -> list[Newborn]:
+        """Return the processes that were born since the last call; each waits for an answer."""
 
 
 class DirectSpawner:
@@ -55,8 +63,9 @@ class DirectSpawner:
     def __init__(self, bodies: Mapping[Role, Body], links: Links) -> None:
         self._bodies = bodies
         self._links = links
+        self._born: list[Newborn] = []
 
-    def spawn(self, order: SpawnOrder) -> Newborn:
+    def spawn(self, order: SpawnOrder) -> None:
         """Fork with every signal masked, so that none is lost before the child can note it."""
         master = os.getpid()
         go, answer = os.pipe()
@@ -74,7 +83,12 @@ class DirectSpawner:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         with suppress(OSError):  # the child does it too: whoever is first
             os.setpgid(pid, pid)
-        return Newborn(pid, answer)
+        self._born.append(Newborn(order.serial, pid, answer))
+
+    def births(self) -> list[Newborn]:
+        """Return who was forked since the last call."""
+        born, self._born = self._born, []
+        return born
 
 
 def kill_group(pid: int) -> None:

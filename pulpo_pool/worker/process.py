@@ -8,7 +8,6 @@ import random
 import select
 import signal
 import threading
-import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -16,9 +15,7 @@ from typing import TYPE_CHECKING, Final
 from tenacity import Retrying, retry_if_exception, stop_never, wait_random_exponential
 
 from pulpo_pool.errors import (
-    AppImportError,
     ExitCode,
-    PulpoPoolError,
     QueueCorrupt,
     QueueUnavailable,
 )
@@ -26,6 +23,7 @@ from pulpo_pool.log import set_up_logging
 from pulpo_pool.metrics import JobMetrics, enter_multiprocess
 from pulpo_pool.queues.adapter import Owner
 from pulpo_pool.scoreboard import Activity, ExitReason, Order, writing
+from pulpo_pool.worker.boot import leave_boot_error
 from pulpo_pool.worker.hygiene import Hygiene
 from pulpo_pool.worker.lease import LeaseKeeper
 from pulpo_pool.worker.loop import LoopLimits, WorkerLoop
@@ -62,6 +60,7 @@ class WorkerPlan:
     metrics_directory: Path
     leave_boot_error: Callable[[ExitCode, str], None]
     clock: Clock
+    make_metrics: Callable[[], JobMetrics] = JobMetrics
 
 
 def run_worker(seat: Seat, plan: WorkerPlan) -> int:
@@ -102,7 +101,7 @@ class Worker:
         except _Leave:
             return self._left(ExitReason.SHUTDOWN)
         except BaseException as error:  # noqa: BLE001 - an app may raise anything at import
-            self._leave_boot_error(error)
+            leave_boot_error(error, self._plan)
             return EXIT_BOOT_FAILED
         try:
             reason = self._work(self._loop)
@@ -123,7 +122,9 @@ class Worker:
             row.heartbeat = self._plan.clock.monotonic()
             row.jobs_done = row.queue_up = 0
         enter_multiprocess(self._plan.metrics_directory, seat.label)
-        self._metrics = JobMetrics()  # first: a name taken by an app's metric fails in the app
+        self._metrics = (
+            self._plan.make_metrics()
+        )  # first: a name taken by an app's metric fails in the app
         self._app = self._plan.load_app()
         self._app.use(settings)
         self._metrics.prepare(settings.queues, [h.request_type for h in self._app.registry])
@@ -153,17 +154,6 @@ class Worker:
         self._report.show(Activity.IDLE, "idle")
         seat.ring()
         return loop
-
-    def _leave_boot_error(self, error: BaseException) -> None:
-        """Leave the reason for the master, which prints it once for all workers."""
-        if isinstance(error, AppImportError):
-            text, code = error.app_traceback(), error.exit_code
-        elif isinstance(error, PulpoPoolError):
-            text, code = str(error), error.exit_code
-        else:
-            text = "".join(traceback.format_exception(error))
-            code = ExitCode.APP_DOES_NOT_BOOT
-        self._plan.leave_boot_error(code, text)
 
     # -- work ---------------------------------------------------------------------------------
 

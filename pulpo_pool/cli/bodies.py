@@ -1,0 +1,108 @@
+"""What runs in each child of a pool: the master forks these, and knows nothing of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pulpo_pool.clock import SystemClock
+from pulpo_pool.codec import Codec
+from pulpo_pool.keeper.process import run_keeper
+from pulpo_pool.loading import load_app
+from pulpo_pool.master.birth import unmasked
+from pulpo_pool.master.template import run_template
+from pulpo_pool.queues.opening import open_queue
+from pulpo_pool.samples import sample_pulpo
+from pulpo_pool.scoreboard import Role
+from pulpo_pool.web.process import run_web
+from pulpo_pool.worker.preload import preloaded
+from pulpo_pool.worker.process import WorkerPlan, run_worker
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+    from pulpo_pool.master.birth import Links
+    from pulpo_pool.master.lineage import Lineage
+    from pulpo_pool.master.rundir import RunDirectory
+    from pulpo_pool.pulpo import Pulpo
+    from pulpo_pool.queues.adapter import Owner, QueueAdapter
+    from pulpo_pool.seat import Body, Seat
+    from pulpo_pool.settings import Settings
+
+
+@dataclass(slots=True)
+class Bodies:
+    """Makes each child's work from the settings as they are when it is forked."""
+
+    settings: Settings
+    directory: Path
+    run_directory: RunDirectory
+    keeper_bell: int
+    listener: socket.socket | None
+    links: Links
+    lineage: Lineage | None = None  # known once the spawner, which needs these, is made
+
+    def by_role(self) -> dict[Role, Body]:
+        """Return what to run in a child of each role."""
+        return {
+            Role.WORKER: lambda seat: run_worker(seat, self._plan()),
+            Role.TEMPLATE: unmasked(self._template),
+            Role.KEEPER: unmasked(self._keeper),
+            Role.WEB: unmasked(self._web),
+        }
+
+    def _plan(self) -> WorkerPlan:
+        return WorkerPlan(
+            settings=self.settings,
+            load_app=partial(app_of, self.settings, self.directory),
+            open_queue=partial(queue_of, self.settings),
+            metrics_directory=self.run_directory.metrics,
+            leave_boot_error=self.run_directory.leave_boot_error,
+            clock=SystemClock(),
+        )
+
+    def _template(self, seat: Seat) -> int:
+        assert self.lineage is not None
+        return run_template(
+            seat,
+            orders=self.lineage.orders_for(seat.slot),
+            links=self.links,
+            prepare=partial(preloaded, self._plan()),
+            clock=SystemClock(),
+        )
+
+    def _keeper(self, seat: Seat) -> int:
+        return run_keeper(
+            seat,
+            bell=self.keeper_bell,
+            settings=self.settings,
+            metrics_directory=self.run_directory.metrics,
+            open_queue=partial(queue_of, self.settings),
+        )
+
+    def _web(self, seat: Seat) -> int:
+        assert self.listener is not None
+        return run_web(
+            seat,
+            listener=self.listener,
+            settings=self.settings,
+            metrics_directory=self.run_directory.metrics,
+        )
+
+
+def app_of(settings: Settings, directory: Path) -> Pulpo:
+    """Return the app that the settings name, or the samples."""
+    return load_app(settings.app, directory) if settings.app else sample_pulpo(settings)
+
+
+def queue_of(settings: Settings, owner: Owner | None = None) -> QueueAdapter:
+    """Open the queue that the settings name."""
+    return open_queue(
+        settings.broker_url,
+        queues=settings.queues,
+        lease=settings.lease,
+        owner=owner,
+        codec=Codec(settings.serializer, settings.max_message_bytes),
+    )
