@@ -6,6 +6,7 @@ closed pipe costs the line, never the job.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -18,6 +19,17 @@ import msgspec
 
 LONGEST_LINE: Final = 4_096  # bytes; longer writes to a pipe may be torn (POSIX PIPE_BUF)
 _PRIVATE_FD: Final = 100  # out of the way of handlers that close what they did not open
+_NOWHERE: Final = -1  # a descriptor that no file will ever have
+_JSON_SHARES: Final = (3_072, 1_536, 768, 384, 192)  # bytes for a message and for a traceback
+_LONGEST_NAME: Final = 200  # bytes of a logger's name or a request_type
+_INDENT: Final = "\n    "
+
+# Text goes to terminals, which obey control characters, and to people, who count lines.
+_ESCAPES: Final = {
+    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004
+    for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+    if chr(code) not in "\n\t"
+}
 
 LogFormat = Literal["auto", "text", "json"]
 
@@ -29,13 +41,14 @@ class LineHandler(logging.Handler):
         super().__init__()
         try:
             self._fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _PRIVATE_FD)
-        except OSError:  # standard error is closed, or the limit of descriptors is low
-            self._fd = fd
+        except OSError as error:
+            # Closed: its number may be given to a database next. Else the limit is low.
+            self._fd = _NOWHERE if error.errno == errno.EBADF else fd
 
     def emit(self, record: logging.LogRecord) -> None:
         """Format and write; a line that cannot be made or written is dropped."""
         with suppress(Exception):
-            os.write(self._fd, self.format(record).encode("utf-8", "replace") + b"\n")
+            os.write(self._fd, self.format(record).encode("utf-8", "backslashreplace") + b"\n")
 
 
 class JobFields(Protocol):
@@ -57,8 +70,9 @@ class JobFields(Protocol):
 class Fields:
     """What every line of this process carries, beside its own message."""
 
-    def __init__(self, process: str) -> None:
+    def __init__(self, process: str, slot: int | None = None) -> None:
         self.process = process
+        self.slot = slot  # of a worker
         self.job: JobFields | None = None
 
 
@@ -70,16 +84,17 @@ class TextFormatter(logging.Formatter):
         self._fields = fields
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line, or a few where there is a traceback."""
+        """Return one line, or a few of which only the first is not indented."""
         moment = datetime.fromtimestamp(record.created).astimezone()
         parts = [f"{moment:%H:%M:%S}.{int(record.msecs):03d}", self._fields.process]
         parts.append(record.levelname.lower())
         if self._fields.job:
             job = self._fields.job
             parts.append(f"{job.request_type} job={job.job_id} attempt={job.attempt}")
-        line = f"{' '.join(parts)}: {record.getMessage()}"
+        line = f"{' '.join(parts)}: {_message(record)}"
         trace = _trace(self, record)
-        return _shortened(f"{line}\n{trace}" if trace else line, LONGEST_LINE - 1)
+        whole = _clean(f"{line}\n{trace}" if trace else line).translate(_ESCAPES)
+        return _shortened(whole.replace("\n", _INDENT), LONGEST_LINE - 1)
 
 
 class JsonFormatter(logging.Formatter):
@@ -96,26 +111,30 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "process": self._fields.process,
             "pid": record.process,
-            "logger": record.name,
+            "logger": _shortened(_clean(record.name), _LONGEST_NAME),
         }
+        if self._fields.slot is not None:
+            line["slot"] = self._fields.slot
         if self._fields.job:
             job = self._fields.job
-            line["job_id"], line["request_type"] = job.job_id, job.request_type
+            line["job_id"] = job.job_id
+            line["request_type"] = _shortened(_clean(job.request_type), _LONGEST_NAME)
             line["attempt"] = job.attempt
-        line["message"] = _shortened(record.getMessage(), LONGEST_LINE // 4)
-        trace = _trace(self, record)
-        if trace:
-            line["traceback"] = _shortened(trace, LONGEST_LINE // 4)
-        return msgspec.json.encode(line).decode()
+        texts = {"message": _clean(_message(record)), "traceback": _clean(_trace(self, record))}
+        if not texts["traceback"]:
+            del texts["traceback"]
+        return _fitted(line, texts).decode()
 
 
-def set_up_logging(process: str, *, level: str, log_format: LogFormat) -> Fields:
+def set_up_logging(
+    process: str, *, level: str, log_format: LogFormat, slot: int | None = None
+) -> Fields:
     """Send this process's log lines to standard error; return the fields they carry.
 
     For processes that are pulpo-pool's own. An application's root logger is left as it is if it
     has handlers already.
     """
-    fields = Fields(process)
+    fields = Fields(process, slot)
     text = log_format == "text" or (log_format == "auto" and _is_terminal())
     handler = LineHandler()
     handler.setFormatter(TextFormatter(fields) if text else JsonFormatter(fields))
@@ -133,18 +152,58 @@ def set_up_logging(process: str, *, level: str, log_format: LogFormat) -> Fields
     return fields
 
 
+def keep_logging() -> None:
+    """Enable the pool's loggers again, once an application had its chance to configure logging.
+
+    `logging.config.dictConfig` disables, by default, every logger it was not told of.
+    """
+    for name in list(logging.root.manager.loggerDict):
+        if name == "pulpo_pool" or name.startswith("pulpo_pool."):
+            logging.getLogger(name).disabled = False
+
+
 def _is_terminal() -> bool:
     return sys.__stderr__ is not None and not sys.__stderr__.closed and sys.__stderr__.isatty()
+
+
+def _message(record: logging.LogRecord) -> str:
+    """Return the message, or what was given of it: a wrong %-sign must not cost the line."""
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - __str__ of an argument is user code
+        given = [record.msg, *(record.args if isinstance(record.args, tuple) else ())]
+        return " ".join(each if isinstance(each, str) else type(each).__name__ for each in given)
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     return formatter.formatException(record.exc_info) if record.exc_info else ""
 
 
+def _clean(text: str) -> str:
+    """Replace what has no bytes in UTF-8: file names bring lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _fitted(line: dict[str, Any], texts: dict[str, str]) -> bytes:
+    """Return the object as JSON, its texts cut until it fits; escaping may make them longer."""
+    for share in _JSON_SHARES:
+        raw = msgspec.json.encode(
+            line | {name: _shortened(text, share) for name, text in texts.items()}
+        )
+        if len(raw) < LONGEST_LINE:
+            break
+    return raw
+
+
 def _shortened(text: str, limit: int) -> str:
-    """Keep the beginning, which says what, and the end, where a traceback names its cause."""
-    if len(text) <= limit:
+    """Keep the beginning, which says what, and the end, where a traceback names its cause.
+
+    `limit` is in bytes of UTF-8.
+    """
+    raw = text.encode()
+    if len(raw) <= limit:
         return text
     mark = " [...] "
     head = limit // 3
-    return text[:head] + mark + text[len(text) - (limit - head - len(mark)) :]
+    tail = len(raw) - (limit - head - len(mark))
+    return raw[:head].decode("utf-8", "ignore") + mark + raw[tail:].decode("utf-8", "ignore")

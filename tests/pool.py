@@ -128,6 +128,15 @@ class PoolProcess:
             check=False,
         )
 
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start another pulpo-pool command in the same folder, and let it run."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "pulpo_pool", *arguments],
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
     def ask(self, command: str, argument: str = "") -> dict[str, Any]:
         """Ask over the control socket, without the price of starting a program."""
         path = socket_path(self.run_directory / "control.sock")

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
-from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from pulpo_pool.errors import QueueUnavailable, ReservationLost
 from pulpo_pool.queues import file_people as people
 from pulpo_pool.queues import file_place as place
-from pulpo_pool.queues import file_rescue
+from pulpo_pool.queues import file_rescue, file_turns
 from pulpo_pool.queues.adapter import (
     AdapterOptions,
-    Bury,
-    Commit,
     JobState,
     QueueAdapter,
-    Reservation,
-    Rollback,
     Settled,
 )
 from pulpo_pool.queues.doorbell import Doorbell, Heard
-from pulpo_pool.queues.file_store import SQL, Durability, FileStore
+from pulpo_pool.queues.file_session import SQL
+from pulpo_pool.queues.file_store import Durability, FileStore
+from pulpo_pool.queues.file_turns import SAFETY_LOOK
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from pulpo_pool.message import Message
@@ -36,39 +31,9 @@ if TYPE_CHECKING:
         Judge,
         QueueStats,
         Rescued,
+        Reservation,
         Settlement,
     )
-
-SAFETY_LOOK: Final = 30.0  # seconds: what a ring lost with its hearer can cost
-LONGEST_ERROR: Final = 16_384  # characters kept of what went wrong
-
-_READY: Final = people.STATES.index(JobState.READY)
-_DELAYED: Final = people.STATES.index(JobState.DELAYED)
-_PROMOTED_AT_ONCE: Final = 1_000  # some 5 ms, for which the other writers wait
-
-_NOBODY: Final[tuple[str, ...]] = ()
-
-_INSERT: Final = SQL["insert"]
-_LAST_ID: Final = SQL["last_id"]
-_NEXT_DUE: Final = SQL["next_due"]
-_PROMOTE: Final = SQL["promote"]
-_HAS_READY: Final = SQL["has_ready"]
-_COMMIT: Final = SQL["commit"]
-_ROLLBACK: Final = SQL["rollback"]
-_BURY: Final = SQL["bury"]
-_TOUCH: Final = SQL["touch"]
-
-
-_Row: TypeAlias = tuple[str, int, int, float | None, bytes]
-
-
-class _Turn(NamedTuple):
-    """What one transaction of a worker came to."""
-
-    settled: Settled
-    reservation: Reservation | None
-    next_due: float
-    rings: Collection[str]
 
 
 class FileQueueAdapter(QueueAdapter):
@@ -89,12 +54,7 @@ class FileQueueAdapter(QueueAdapter):
         self._bells = Doorbell(
             self.path + ".bells", entrust=lambda made: place.entrust(made, self.path)
         )
-        self._owner_text = str(self.owner) if self.owner else None
-        # Random, so that a lease of a database that was replaced does not fit the new one's.
-        self._token = secrets.randbits(62)
-        self._claim = SQL["claim"].format(
-            heads=" UNION ALL ".join([SQL["head"]] * len(self.queues))
-        )
+        self._turns = file_turns.Turns(self)
 
     # -- publishing ---------------------------------------------------------------------------
 
@@ -102,24 +62,13 @@ class FileQueueAdapter(QueueAdapter):
         """Store all messages or none; return their job_ids in order."""
         self._check_process()
         now = self.clock.now()
-        rows = [self._row(message, now) for message in messages]
+        rows = [file_turns.row(message, self.codec.encode(message), now) for message in messages]
         if not rows:
             return []
-        self._store.follow()
-        last = self._store.publish(_insert, rows)
-        if self._store.follow():
-            raise QueueUnavailable(f"file queue {self.path}: was replaced while it was written to")
+        last = self._store.publish(file_turns.insert, rows)
         for queue in {row[0] for row in rows}:
             self._bells.ring(queue)
         return [str(job_id) for job_id in range(last - len(rows) + 1, last + 1)]
-
-    def _row(self, message: Message, now: float) -> _Row:
-        raw = self.codec.encode(message)
-        not_before = message.not_before
-        due = None if not_before is None else not_before.timestamp()
-        if due is None or due <= now:
-            return message.queue, _READY, message.priority, None, raw
-        return message.queue, _DELAYED, message.priority, due, raw
 
     # -- working ------------------------------------------------------------------------------
 
@@ -130,7 +79,7 @@ class FileQueueAdapter(QueueAdapter):
     def settle(self, settlement: Settlement) -> None:
         """Commit, roll back or bury; raise ReservationLost if somebody took the job back."""
         self._check_process()
-        settled, rings = self._store.write(self._settle, settlement)
+        settled, rings = self._store.turn(self._turns.settle, settlement)
         self._ring(rings)
         if settled is Settled.LOST:
             raise ReservationLost(f"job {settlement.reservation.job_id}: the lease had ended")
@@ -139,7 +88,9 @@ class FileQueueAdapter(QueueAdapter):
         """Renew the lease; raise ReservationLost if somebody took the job back."""
         self._check_process()
         lease_end = self.clock.now() + self.lease
-        kept = self._store.write(_touch, lease_end, int(reservation.job_id), reservation.token)
+        kept = self._store.turn(
+            file_turns.touch, lease_end, int(reservation.job_id), reservation.token
+        )
         if not kept:
             raise ReservationLost(f"job {reservation.job_id}: the lease had ended")
         reservation.lease_end = lease_end
@@ -152,7 +103,7 @@ class FileQueueAdapter(QueueAdapter):
         if timeout > 0:
             # Before the look, so that whoever publishes after it finds somebody listening.
             self._bells.listen(self.queues)
-        turn = self._store.write(self._take_turn, settlement)
+        turn = self._store.turn(self._turns.take, settlement)
         self._ring(turn.rings)
         if turn.reservation is not None:
             return turn.settled, turn.reservation
@@ -182,82 +133,11 @@ class FileQueueAdapter(QueueAdapter):
             if self._store.follow() or self._bells.moved():
                 self._bells.close()
             self._bells.listen(self.queues)
-            turn = self._store.write(self._take_turn_woken)
+            turn = self._store.turn(self._turns.take_woken)
             self._ring(turn.rings)
             if turn.reservation is not None or time.monotonic() >= deadline:
                 return turn.reservation
             next_due = turn.next_due
-
-    def _take_turn(self, connection: sqlite3.Connection, settlement: Settlement | None) -> _Turn:
-        settled, rings = Settled.NOTHING, _NOBODY
-        if settlement is not None:
-            settled, rings = self._settle(connection, settlement)
-        now = self.clock.now()
-        promoted: Collection[str] = ()
-        (next_due,) = connection.execute(_NEXT_DUE).fetchone()
-        if next_due <= now:
-            promoted = _promote(connection, now)
-            (next_due,) = connection.execute(_NEXT_DUE).fetchone()
-        reservation = self._reserve(connection, now)
-        if promoted:
-            left = Counter(promoted)
-            if reservation is not None:
-                left[reservation.queue] -= 1
-            rings = (*rings, *+left)
-        return _Turn(settled, reservation, next_due, rings)
-
-    def _take_turn_woken(self, connection: sqlite3.Connection) -> _Turn:
-        """Take a turn and, having swallowed a ring, pass on what else it may have meant."""
-        turn = self._take_turn(connection, None)
-        if turn.reservation is None:
-            return turn
-        rings = set(turn.rings)
-        if turn.next_due - self.clock.now() < SAFETY_LOOK:
-            rings.add(turn.reservation.queue)  # whoever wakes next keeps that date
-        rings.update(
-            queue for queue in self.queues if connection.execute(_HAS_READY, (queue,)).fetchone()
-        )
-        return turn._replace(rings=rings)
-
-    def _reserve(self, connection: sqlite3.Connection, now: float) -> Reservation | None:
-        token = self._token = (self._token + 1) & 0x3FFF_FFFF_FFFF_FFFF
-        lease_end = now + self.lease
-        row = connection.execute(
-            self._claim, (lease_end, token, self._owner_text, *self.queues)
-        ).fetchone()
-        if row is None:
-            return None
-        job_id, queue, raw, attempts, crashes = row
-        return Reservation(
-            job_id=str(job_id),
-            queue=queue,
-            raw=raw,
-            codec=self.codec,
-            attempt=attempts,
-            crashes=crashes,
-            lease_end=lease_end,
-            token=token,
-        )
-
-    def _settle(
-        self, connection: sqlite3.Connection, settlement: Settlement
-    ) -> tuple[Settled, tuple[str, ...]]:
-        held = settlement.reservation
-        lease = (int(held.job_id), held.token)
-        rings = _NOBODY
-        match settlement:
-            case Commit():
-                done = connection.execute(_COMMIT, lease)
-            case Rollback(delay=delay, error=error):
-                due = self.clock.now() + delay if delay > 0 else None
-                state = _READY if due is None else _DELAYED
-                done = connection.execute(_ROLLBACK, (state, due, _kept(error), *lease))
-                rings = (held.queue,)
-            case Bury(reason=reason, error=error):
-                done = connection.execute(_BURY, (reason.value, _kept(error), *lease))
-        if done.rowcount == 0:
-            return Settled.LOST, _NOBODY
-        return Settled.DONE, rings
 
     def _ring(self, queues: Iterable[str]) -> None:
         for queue in queues:
@@ -322,8 +202,8 @@ class FileQueueAdapter(QueueAdapter):
     def _promote_all(self) -> None:
         """Let what is due be ready, so that people see it where the next dequeue would put it."""
         now = self.clock.now()
-        while self._store.read(_NEXT_DUE)[0][0] <= now:
-            self._ring(set(self._store.write(_promote, now)))
+        while self._store.read(SQL["next_due"])[0][0] <= now:
+            self._ring(set(self._store.write(file_turns.promote, now)))
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -332,28 +212,3 @@ class FileQueueAdapter(QueueAdapter):
         self._bells.close()
         if os.getpid() == self._opened_in:
             self._store.close()  # a fork's copy is not its to close
-
-
-def _insert(connection: sqlite3.Connection, rows: list[_Row]) -> int:
-    if len(rows) == 1:
-        return connection.execute(_INSERT, rows[0]).lastrowid or 0
-    connection.executemany(_INSERT, rows)
-    (last,) = connection.execute(_LAST_ID).fetchone()
-    return int(last)
-
-
-def _promote(connection: sqlite3.Connection, now: float) -> list[str]:
-    """Make ready what is due, up to a number; return the queue of each job."""
-    rows = connection.execute(_PROMOTE, (now, _PROMOTED_AT_ONCE)).fetchall()
-    return [queue for (queue,) in rows]
-
-
-def _touch(connection: sqlite3.Connection, lease_end: float, job_id: int, token: int) -> bool:
-    return connection.execute(_TOUCH, (lease_end, job_id, token)).rowcount == 1
-
-
-def _kept(error: str) -> str:
-    """Return what is stored of an error: its end says most, and lone surrogates cannot be."""
-    if len(error) > LONGEST_ERROR:
-        error = "[...]" + error[-LONGEST_ERROR:]
-    return error.encode("utf-8", "backslashreplace").decode()

@@ -39,7 +39,7 @@ SELECT last_insert_rowid();
 SELECT min(
     coalesce((SELECT due FROM jobs WHERE state = 1 ORDER BY due LIMIT 1), 1e999),
     coalesce((SELECT due FROM jobs WHERE state = 2 ORDER BY due LIMIT 1), 1e999)
-);
+)
 
 -- name: promote
 UPDATE jobs SET state = 0, due = NULL, owner = NULL
@@ -56,6 +56,7 @@ SELECT priority, id FROM jobs WHERE state = 0 AND queue = ?
 -- name: claim
 UPDATE jobs SET state = 2, attempts = attempts + 1, due = ?, token = ?, owner = ?
 WHERE id = (SELECT id FROM ({heads} ORDER BY priority, id LIMIT 1))
+AND ? < ({next_due})  -- what is due goes first: the statement does nothing then
 RETURNING id, queue, raw, attempts, crashes;
 
 -- name: has_ready

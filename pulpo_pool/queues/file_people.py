@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.errors import NoSuchJob
 from pulpo_pool.queues.adapter import JobRecord, JobState, QueueStats
-from pulpo_pool.queues.file_store import SQL
+from pulpo_pool.queues.file_session import SQL
 
 if TYPE_CHECKING:
     import sqlite3
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pulpo_pool.queues.file_store import FileStore
 
 STATES: Final = (JobState.READY, JobState.DELAYED, JobState.RESERVED, JobState.BURIED)
+
+LONGEST_ERROR: Final = 16_384  # characters kept of what went wrong
 
 _PAGE: Final = 200  # jobs read at once: no snapshot outlives a page, so the log stays short
 _BATCH: Final = 1_000  # jobs changed at once, for some milliseconds
@@ -57,16 +59,16 @@ def list_jobs(
     return (_record(row, codec) for row in rows)
 
 
-def kick(connection: sqlite3.Connection, job_ids: Collection[str]) -> Counter[str]:
+def kick(cursor: sqlite3.Cursor, job_ids: Collection[str]) -> Counter[str]:
     """Make buried and delayed jobs ready; return how many in which queue, or raise NoSuchJob."""
     kicked: Counter[str] = Counter()
     for job_id in job_ids:
         number = row_id(job_id)
-        row = connection.execute(SQL["state_of"], (number,)).fetchone()
+        row = cursor.execute(SQL["state_of"], (number,)).fetchone()
         if row is None:
             raise _missing(job_id)
         if STATES[row[0]] in (JobState.DELAYED, JobState.BURIED):
-            connection.execute(SQL["kick"], (number,))
+            cursor.execute(SQL["kick"], (number,))
             kicked[row[1]] += 1
     return kicked
 
@@ -76,15 +78,22 @@ def kick_all(store: FileStore, queues: Collection[str]) -> Counter[str]:
     return _in_batches(store, "kick_some", JobState.BURIED, queues)
 
 
-def delete(connection: sqlite3.Connection, job_id: str) -> None:
+def delete(cursor: sqlite3.Cursor, job_id: str) -> None:
     """Remove a job in any state; raise NoSuchJob."""
-    if connection.execute(SQL["delete"], (row_id(job_id),)).rowcount == 0:
+    if cursor.execute(SQL["delete"], (row_id(job_id),)).rowcount == 0:
         raise _missing(job_id)
 
 
 def purge(store: FileStore, state: JobState, queues: Collection[str]) -> int:
     """Remove every job in a state that is there now; return how many."""
     return _in_batches(store, "purge_some", state, queues).total()
+
+
+def kept(error: str) -> str:
+    """Return what is stored of an error: its end says most, and lone surrogates cannot be."""
+    if len(error) > LONGEST_ERROR:
+        error = "[...]" + error[-LONGEST_ERROR:]
+    return error.encode("utf-8", "backslashreplace").decode()
 
 
 def row_id(job_id: str) -> int:
@@ -107,8 +116,8 @@ def _in_batches(
     return changed
 
 
-def _change(connection: sqlite3.Connection, sql: str, queue: str, newest: int) -> int:
-    return connection.execute(sql, (queue, newest, _BATCH)).rowcount
+def _change(cursor: sqlite3.Cursor, sql: str, queue: str, newest: int) -> int:
+    return cursor.execute(sql, (queue, newest, _BATCH)).rowcount
 
 
 def _queues(store: FileStore, state: JobState) -> list[str]:

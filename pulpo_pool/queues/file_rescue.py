@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pulpo_pool.queues.adapter import BuryReason, Fate, JobState, Owner, Rescued
-from pulpo_pool.queues.file_people import STATES
-from pulpo_pool.queues.file_store import SQL
+from pulpo_pool.queues.file_people import STATES, kept
+from pulpo_pool.queues.file_session import SQL
 
 if TYPE_CHECKING:
     import sqlite3
@@ -57,11 +57,11 @@ def _after_crash(crashes: int, limit: CrashLimit) -> tuple[JobState, float]:
     return (JobState.DELAYED, delay) if delay > 0 else (JobState.READY, 0.0)
 
 
-def carry_out(connection: sqlite3.Connection, plans: list[Plan], now: float) -> list[Rescued]:
+def carry_out(cursor: sqlite3.Cursor, plans: list[Plan], now: float) -> list[Rescued]:
     """Take back what is still as it was judged; return that."""
     rescued = []
     for job in plans:
-        row = connection.execute(
+        row = cursor.execute(
             _RESCUE,
             (
                 STATES.index(job.state),
@@ -69,7 +69,7 @@ def carry_out(connection: sqlite3.Connection, plans: list[Plan], now: float) -> 
                 job.crashes,
                 1 if job.verdict.fate is Fate.CUT_OFF else 0,
                 BuryReason.CRASHED.value if job.state is JobState.BURIED else None,
-                job.verdict.evidence or None,
+                kept(job.verdict.evidence) or None,
                 job.job_id,
                 job.token,
             ),

@@ -149,7 +149,7 @@ def _checked(result: RequestResult) -> RequestResult:
     if isinstance(kind, ResultKind) and isinstance(error, str):
         return result
     try:
-        return replace(result, kind=ResultKind(kind), error=_said(error))
+        return replace(result, kind=ResultKind(_said(kind)), error=_said(error))
     except ValueError:
         return RequestResult.transient(f"its handler returned a result of kind {_said(kind)}")
 

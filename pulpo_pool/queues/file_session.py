@@ -1,0 +1,192 @@
+"""One open connection to a file queue's database, and the queue of those who write to it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import sqlite3
+from importlib import resources
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
+
+from pulpo_pool.errors import ConfigError, QueueCorrupt, QueueUnavailable
+from pulpo_pool.queues import file_place as place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+APPLICATION_ID: Final = 0x50554C50  # "PULP", in the header of the file
+SCHEMA_VERSION: Final = 1
+OLDEST_SQLITE: Final = (3, 35, 0)  # RETURNING
+BUSY_TIMEOUT: Final = 20.0  # seconds; only adapters of one process ever wait this way
+
+_LARGEST_RESTING_LOG: Final = 67_108_864  # bytes the write-ahead log keeps when it is empty
+
+
+def _read_statements() -> Mapping[str, str]:
+    text = resources.files("pulpo_pool.queues").joinpath("file.sql").read_text("utf-8")
+    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    return MappingProxyType(dict(zip(parts[1::2], map(str.strip, parts[2::2]), strict=True)))
+
+
+SQL: Final = _read_statements()
+
+
+def check_sqlite(version: tuple[int, ...]) -> None:
+    """Raise ConfigError if this SQLite is too old for us."""
+    if version < OLDEST_SQLITE:
+        raise ConfigError(
+            f"file queue: Python is linked to SQLite {'.'.join(map(str, version))}, and "
+            f"{'.'.join(map(str, OLDEST_SQLITE))} or newer is needed; use a newer Python or "
+            "another broker"
+        )
+
+
+class WriterQueue:
+    """A record lock on a file beside the database, on which the writers of all processes wait.
+
+    SQLite's own wait sleeps and starves; the kernel wakes whoever is next. It is a courtesy:
+    SQLite's locks alone keep the data right, so where this one cannot be had (the kernel sees a
+    deadlock between processes with two queues each, or another adapter in this process let go
+    of it) the writer goes on without.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def enter(self) -> None:
+        """Wait until it is our turn."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.EDEADLK, errno.ENOLCK):
+                raise
+
+    def leave(self) -> None:
+        """Let the next one in."""
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Forget the file."""
+        os.close(self._file)
+
+
+class Session:
+    """A database that was found or made to be a queue, and stays open until `close`.
+
+    Raises sqlite3.Error and OSError as they come, QueueCorrupt for what is no queue of ours.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._log = -1  # opened by the first to sync; SQLite keeps no locks on this file
+        place.create(path)
+        self.identity = place.identity(path)
+        self._writers = WriterQueue(path + ".lock")
+        try:
+            place.entrust(path + ".lock", path)
+            self._connection = sqlite3.connect(
+                path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+            )
+        except BaseException:
+            self._writers.close()
+            raise
+        try:
+            self.cursor = self._connection.cursor()
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def transact(self, work: Callable[[sqlite3.Cursor, *Ts], T], arguments: tuple[*Ts]) -> T:
+        """Run `work` in one transaction: all of it happens or nothing. It is in the kernel then."""
+        cursor = self.cursor
+        self._writers.enter()
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+            result = work(cursor, *arguments)
+            cursor.execute("COMMIT")
+        finally:
+            try:
+                if self._connection.in_transaction:
+                    self._connection.rollback()
+            finally:
+                self._writers.leave()
+        return result
+
+    def sync(self) -> None:
+        """Wait until what was committed is on the disk, for which no other writer has to wait.
+
+        SQLite's own way (synchronous = FULL) syncs while it holds the write lock, so that workers
+        run no faster than publishers' disk. What a checkpoint has moved out of the log meanwhile,
+        it has synced itself.
+        """
+        if self._log < 0:
+            self._log = os.open(self._path + "-wal", os.O_RDWR | os.O_CLOEXEC)
+            place.sync_directory(self._path)
+        if hasattr(fcntl, "F_FULLFSYNC"):
+            fcntl.fcntl(self._log, fcntl.F_FULLFSYNC)  # macOS: fsync stops at the drive's cache
+        else:
+            os.fdatasync(self._log)
+        if os.fstat(self._log).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "its -wal file was deleted while in use")
+
+    def close(self) -> None:
+        """Close the connection; what was not committed is undone."""
+        self._connection.close()
+        self._writers.close()
+        if self._log >= 0:
+            os.close(self._log)
+
+    def _prepare(self) -> None:
+        self._writers.enter()
+        try:
+            is_ours = self._check_marks()
+            (mode,) = self.cursor.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise QueueUnavailable(
+                    f"file queue {self._path}: this filesystem cannot keep a write-ahead log "
+                    f"(journal mode stays {mode!r}); put the file on a local disk"
+                )
+            self.cursor.execute(f"PRAGMA journal_size_limit = {_LARGEST_RESTING_LOG}")
+            self.cursor.execute("PRAGMA trusted_schema = OFF")
+            if not is_ours:
+                self._create_schema()
+            self.cursor.execute("PRAGMA synchronous = NORMAL")
+        finally:
+            self._writers.leave()
+        if place.identity(self._path) != self.identity:
+            raise QueueUnavailable(f"file queue {self._path}: was replaced while it was opened")
+
+    def _check_marks(self) -> bool:
+        """Tell whether this is a queue already; raise QueueCorrupt if it is something else."""
+        execute = self.cursor.execute
+        execute("BEGIN")  # one look: another thread may be creating the queue right now
+        (application,) = execute("PRAGMA application_id").fetchone()
+        (version,) = execute("PRAGMA user_version").fetchone()
+        tables = [name for (name,) in execute("SELECT name FROM sqlite_master LIMIT 3")]
+        execute("COMMIT")
+        is_ours = bool(application == APPLICATION_ID)
+        if is_ours and version > SCHEMA_VERSION:
+            raise QueueCorrupt(
+                f"file queue {self._path}: was written by a newer pulpo-pool (schema {version}, "
+                f"this one knows {SCHEMA_VERSION}); upgrade pulpo-pool here"
+            )
+        if not is_ours and (application or version or tables):
+            raise QueueCorrupt(
+                f"file queue {self._path}: is the SQLite database of another program "
+                f"(it has {', '.join(tables) or 'other marks'}); name another file"
+            )
+        return is_ours
+
+    def _create_schema(self) -> None:
+        self.cursor.executescript(
+            f"BEGIN IMMEDIATE; {SQL['schema']}\n PRAGMA application_id = {APPLICATION_ID}; "
+            f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
+        )
+        self.sync()

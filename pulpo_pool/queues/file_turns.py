@@ -1,0 +1,176 @@
+"""What happens inside a file queue's transactions: a job stored, settled, reserved, promoted."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from pulpo_pool.queues.adapter import (
+    Bury,
+    Commit,
+    JobState,
+    Reservation,
+    Rollback,
+    Settled,
+)
+from pulpo_pool.queues.file_people import STATES, kept
+from pulpo_pool.queues.file_session import SQL
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from pulpo_pool.message import Message
+    from pulpo_pool.queues.adapter import QueueAdapter, Settlement
+
+SAFETY_LOOK: Final = 30.0  # seconds: what a ring lost with its hearer can cost
+
+_READY: Final = STATES.index(JobState.READY)
+_DELAYED: Final = STATES.index(JobState.DELAYED)
+_PROMOTED_AT_ONCE: Final = 1_000  # some 5 ms, for which the other writers wait
+_LARGEST_TOKEN: Final = 2**62 - 1
+_NOBODY: Final[tuple[str, ...]] = ()
+
+_INSERT: Final = SQL["insert"]
+_LAST_ID: Final = SQL["last_id"]
+_NEXT_DUE: Final = SQL["next_due"]
+_PROMOTE: Final = SQL["promote"]
+_HAS_READY: Final = SQL["has_ready"]
+_COMMIT: Final = SQL["commit"]
+_ROLLBACK: Final = SQL["rollback"]
+_BURY: Final = SQL["bury"]
+_TOUCH: Final = SQL["touch"]
+
+Row: TypeAlias = tuple[str, int, int, float | None, bytes]
+
+
+class Turn(NamedTuple):
+    """What one transaction of a worker came to."""
+
+    settled: Settled
+    reservation: Reservation | None
+    rings: tuple[str, ...]  # queues that others should be woken for
+    next_due: float = 0.0  # Unix seconds; known where nothing was reserved
+
+
+class Turns:
+    """The turns of one adapter: each settles at most one job and reserves at most one."""
+
+    def __init__(self, adapter: QueueAdapter) -> None:
+        self._adapter = adapter
+        self._owner = str(adapter.owner) if adapter.owner else None
+        # Random, so that a lease of a database that was replaced does not fit the new one's.
+        self._token = secrets.randbelow(_LARGEST_TOKEN)
+        heads = " UNION ALL ".join([SQL["head"]] * len(adapter.queues))
+        self._claim = SQL["claim"].format(heads=heads, next_due=_NEXT_DUE)
+
+    def take(self, cursor: sqlite3.Cursor, settlement: Settlement | None) -> Turn:
+        """Settle, then reserve the next job; what is due goes before what is ready."""
+        settled, rings = Settled.NOTHING, _NOBODY
+        if settlement is not None:
+            settled, rings = self.settle(cursor, settlement)
+        now = self._adapter.clock.now()
+        reservation = self._reserve(cursor, now, unless_due=now)
+        if reservation is not None:
+            return Turn(settled, reservation, rings)
+        if next_due(cursor) <= now:
+            left = Counter(promote(cursor, now))
+            reservation = self._reserve(cursor, now, unless_due=-1.0)
+            if reservation is not None:
+                left[reservation.queue] -= 1
+            rings = (*rings, *+left)
+        return Turn(settled, reservation, rings, next_due(cursor))
+
+    def take_woken(self, cursor: sqlite3.Cursor) -> Turn:
+        """Take a turn and, having swallowed a ring, pass on what else it may have meant."""
+        turn = self.take(cursor, None)
+        if turn.reservation is None:
+            return turn
+        rings = set(turn.rings)
+        if next_due(cursor) - self._adapter.clock.now() < SAFETY_LOOK:
+            rings.add(turn.reservation.queue)  # whoever wakes next keeps that date
+        rings.update(
+            queue
+            for queue in self._adapter.queues
+            if cursor.execute(_HAS_READY, (queue,)).fetchone()
+        )
+        return turn._replace(rings=tuple(rings))
+
+    def _reserve(
+        self, cursor: sqlite3.Cursor, now: float, *, unless_due: float
+    ) -> Reservation | None:
+        """Reserve the next ready job, unless a job that is not ready yet was due by then."""
+        token = self._token = (self._token + 1) & _LARGEST_TOKEN
+        lease_end = now + self._adapter.lease
+        row = cursor.execute(
+            self._claim, (lease_end, token, self._owner, *self._adapter.queues, unless_due)
+        ).fetchone()
+        if row is None:
+            return None
+        job_id, queue, raw, attempts, crashes = row
+        return Reservation(
+            job_id=str(job_id),
+            queue=queue,
+            raw=raw,
+            codec=self._adapter.codec,
+            attempt=attempts,
+            crashes=crashes,
+            lease_end=lease_end,
+            token=token,
+        )
+
+    def settle(
+        self, cursor: sqlite3.Cursor, settlement: Settlement
+    ) -> tuple[Settled, tuple[str, ...]]:
+        """Settle a job if its lease was kept; return also for which queues to ring."""
+        held = settlement.reservation
+        lease = (int(held.job_id), held.token)
+        rings = _NOBODY
+        match settlement:
+            case Commit():
+                done = cursor.execute(_COMMIT, lease)
+            case Rollback(delay=delay, error=error):
+                due = self._adapter.clock.now() + delay if delay > 0 else None
+                state = _READY if due is None else _DELAYED
+                done = cursor.execute(_ROLLBACK, (state, due, kept(error), *lease))
+                rings = (held.queue,)
+            case Bury(reason=reason, error=error):
+                done = cursor.execute(_BURY, (reason.value, kept(error), *lease))
+        if done.rowcount == 0:
+            return Settled.LOST, _NOBODY
+        return Settled.DONE, rings
+
+
+def row(message: Message, raw: bytes, now: float) -> Row:
+    """Return what is stored of a message."""
+    not_before = message.not_before
+    due = None if not_before is None else not_before.timestamp()
+    if due is None or due <= now:
+        return message.queue, _READY, message.priority, None, raw
+    return message.queue, _DELAYED, message.priority, due, raw
+
+
+def insert(cursor: sqlite3.Cursor, rows: list[Row]) -> int:
+    """Store jobs; return the number of the last, which end an unbroken series."""
+    if len(rows) == 1:
+        return cursor.execute(_INSERT, rows[0]).lastrowid or 0
+    cursor.executemany(_INSERT, rows)
+    (last,) = cursor.execute(_LAST_ID).fetchone()
+    return int(last)
+
+
+def next_due(cursor: sqlite3.Cursor) -> float:
+    """Return when the next delayed job or lease is due, in Unix seconds; infinity for never."""
+    (due,) = cursor.execute(_NEXT_DUE).fetchone()
+    return float(due)
+
+
+def promote(cursor: sqlite3.Cursor, now: float) -> list[str]:
+    """Make ready what is due, up to a number; return the queue of each job."""
+    rows = cursor.execute(_PROMOTE, (now, _PROMOTED_AT_ONCE)).fetchall()
+    return [queue for (queue,) in rows]
+
+
+def touch(cursor: sqlite3.Cursor, lease_end: float, job_id: int, token: int) -> bool:
+    """Renew a lease; tell whether it was kept."""
+    return cursor.execute(_TOUCH, (lease_end, job_id, token)).rowcount == 1
