@@ -168,6 +168,22 @@ CRASH_LOOPING: Final = MetricSpec(
     "pulpo_pool_crash_looping", Kind.GAUGE, Source.SCOREBOARD,
     "1 while workers die so fast that their replacement is held back.",
 )  # fmt: skip
+CONFIG_RELOADS: Final = MetricSpec(
+    "pulpo_config_reloads_total", Kind.COUNTER, Source.SCOREBOARD,
+    "Reloads of the app that ended, by how.", ("result",), {"result": ("success", "failure")},
+)  # fmt: skip
+CONFIG_RELOADED: Final = MetricSpec(
+    "pulpo_config_last_reload_successful", Kind.GAUGE, Source.SCOREBOARD,
+    "1 unless the last reload failed, and the old generation goes on.",
+)  # fmt: skip
+CONFIG_RELOADED_AT: Final = MetricSpec(
+    "pulpo_config_last_reload_success_timestamp_seconds", Kind.GAUGE, Source.SCOREBOARD,
+    "When the app that runs was loaded.",
+)  # fmt: skip
+GENERATION: Final = MetricSpec(
+    "pulpo_pool_generation", Kind.GAUGE, Source.SCOREBOARD,
+    "Which generation of the app new workers run.",
+)  # fmt: skip
 POOL_START: Final = MetricSpec(
     "pulpo_pool_start_time_seconds", Kind.GAUGE, Source.SCOREBOARD,
     "When the master started.",
@@ -188,7 +204,8 @@ BUILD_INFO: Final = MetricSpec(
 CATALOGUE: Final = (
     JOBS_FINISHED, JOB_DURATION, JOB_WAIT, JOB_RETRIES, JOB_BURIES, SETTLEMENTS_LOST, RECONNECTS,
     QUEUE_JOBS, QUEUE_SEEN, JOBS_IN_FLIGHT, WORKERS, WORKERS_WANTED, WORKER_FORKS, WORKER_EXITS,
-    POOL_STATE, POOL_READY, CRASH_LOOPING, POOL_START, MASTER_HEARTBEAT, FILES_SKIPPED,
+    POOL_STATE, POOL_READY, CRASH_LOOPING, CONFIG_RELOADS, CONFIG_RELOADED, CONFIG_RELOADED_AT,
+    GENERATION, POOL_START, MASTER_HEARTBEAT, FILES_SKIPPED,
     BUILD_INFO,
 )  # fmt: skip
 

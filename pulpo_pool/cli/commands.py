@@ -56,6 +56,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, CommandEntry]]] = {
         ),
         "drain": CommandEntry("pulpo_pool.cli.control:drain", "Finish what is held, then exit."),
         "stop": CommandEntry("pulpo_pool.cli.control:stop", "Exit now; jobs are handed back."),
+        "reload": CommandEntry("pulpo_pool.cli.control:reload", "Run today's code, if it boots."),
         "recycle": CommandEntry(
             "pulpo_pool.cli.control:recycle", "Replace workers once they are idle."
         ),

@@ -85,6 +85,7 @@ def _composed(
     header = scoreboard.header
     header.started_at, header.heartbeat = clock.now(), clock.monotonic()
     header.wanted_workers = settings.workers
+    header.last_reload_ok, header.last_reload_at = 1, header.started_at
     wires = Wires.laid()
     links = Links(
         scoreboard=scoreboard,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from pulpo_pool.cli.control_client import ask, ask_and_wait
 from pulpo_pool.cli.options import examples, json_option, loaded_settings, pool_options
-from pulpo_pool.cli.output import print_json, print_table
+from pulpo_pool.cli.output import print_error, print_json, print_table
+from pulpo_pool.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MIB = 1_048_576
+RELOAD_LOOK: Final = 0.1  # seconds between two looks at how a reload goes
+
+_MIB: Final = 1_048_576
 
 
 @click.command(epilog=examples("pulpo-pool status", "pulpo-pool status --json | jq .workers"))
@@ -109,6 +113,29 @@ def recycle(*, slot: str, as_json: bool, **flags: Any) -> None:
     answer = ask(loaded_settings(flags).settings, "recycle", slot)
     slots = ", ".join(str(number) for number in answer["slots"])
     _say(answer, f"recycling the workers in slots {slots}", as_json=as_json)
+
+
+@click.command(epilog=examples("pulpo-pool reload", "pulpo-pool reload --json"))
+@json_option
+@pool_options
+def reload(*, as_json: bool, **flags: Any) -> int:
+    """Run today's code: a new generation beside the old one, which goes on if the new one fails.
+
+    Waits for the outcome, and exits with 3 if the app does not boot any more.
+    """
+    settings = loaded_settings(flags).settings
+    outcome = ask(settings, "reload")
+    while outcome["phase"] not in ("done", "failed"):
+        time.sleep(RELOAD_LOOK)
+        outcome = ask(settings, "status")["master"]["reload"]
+    if outcome["phase"] == "done":
+        _say(outcome, f"every worker runs generation {outcome['generation']}", as_json=as_json)
+        return ExitCode.CLEAN
+    if as_json:
+        print_json(outcome)
+    else:
+        print_error(f"the reload failed, and the old generation goes on: {outcome['error']}")
+    return ExitCode.APP_DOES_NOT_BOOT
 
 
 def _simple(command: str, flags: Mapping[str, Any], *, as_json: bool) -> None:

@@ -56,6 +56,15 @@ class Links:
 
 
 @dataclass(frozen=True, slots=True)
+class Birthplace:
+    """What a newborn finds around it: its parents' descriptors, and what to do about them."""
+
+    master: int  # pid
+    go: int  # where it hears whether it may live
+    closes: tuple[int, ...] | None = None  # None: all that it was not given to keep
+
+
+@dataclass(frozen=True, slots=True)
 class SpawnOrder:
     """Which life to begin, and where."""
 
@@ -66,7 +75,7 @@ class SpawnOrder:
     kept: tuple[int, ...] = ()  # descriptors that this child keeps, beside its role's
 
 
-def be_born(order: SpawnOrder, links: Links, body: Body, master: int, go: int) -> NoReturn:
+def be_born(order: SpawnOrder, links: Links, body: Body, place: Birthplace) -> NoReturn:
     """Become the process that sits in a slot; every signal is masked until the body is ready.
 
     Nothing is touched until the master has written down this birth and says GO: a process that
@@ -77,11 +86,11 @@ def be_born(order: SpawnOrder, links: Links, body: Body, master: int, go: int) -
         with suppress(PermissionError):  # the parent may have done it already
             os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
-        _await_adoption(master)
-        _die_with(master)
-        if os.getppid() != master or os.read(go, 1) != GO:
+        _await_adoption(place.master)
+        _die_with(place.master)
+        if os.getppid() != place.master or os.read(place.go, 1) != GO:
             os._exit(EXIT_REFUSED)
-        seat = _take_seat(order, links)
+        seat = _take_seat(order, links, place.closes)
         status = body(seat)
     except BaseException:  # noqa: BLE001 - nothing may run back into the master's code
         with suppress(Exception):
@@ -110,7 +119,7 @@ def _await_adoption(master: int) -> None:
         time.sleep(_ADOPTION_LOOK)
 
 
-def _take_seat(order: SpawnOrder, links: Links) -> Seat:
+def _take_seat(order: SpawnOrder, links: Links, closes: tuple[int, ...] | None) -> Seat:
     wakeup, wakeup_end = os.pipe()
     os.set_blocking(wakeup, False)
     os.set_blocking(wakeup_end, False)
@@ -126,7 +135,13 @@ def _take_seat(order: SpawnOrder, links: Links) -> Seat:
         *links.kept[order.role],
         *order.kept,
     }
-    _close_others(kept)
+    if closes is None:
+        _close_others(kept)
+    else:
+        # What the app opened while it was imported stays open: its number must not become
+        # another file's, to which a handler would then write.
+        for fd in (*closes, null):
+            os.close(fd)
     for number in POOL_SIGNALS:
         signal.signal(number, _noted)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

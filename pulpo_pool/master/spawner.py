@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from pulpo_pool.master.birth import GO, Links, SpawnOrder, be_born
+from pulpo_pool.master.birth import GO, Birthplace, Links, SpawnOrder, be_born
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -74,7 +74,7 @@ class DirectSpawner:
             pid = os.fork()
             if pid == 0:
                 os.close(answer)
-                be_born(order, self._links, self._bodies[order.role], master, go)
+                be_born(order, self._links, self._bodies[order.role], Birthplace(master, go))
         except OSError:
             os.close(answer)
             raise

@@ -17,9 +17,10 @@ import socket
 import struct
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NoReturn
 
-from pulpo_pool.master.birth import Links, SpawnOrder, be_born
+from pulpo_pool.master.birth import Birthplace, Links, SpawnOrder, be_born
 from pulpo_pool.master.spawner import Newborn
 from pulpo_pool.scoreboard import Role
 from pulpo_pool.service import Service
@@ -129,62 +130,67 @@ def run_template(
     orders.setblocking(False)
     service.watch(orders.fileno())
     service.report_ready(f"template gen {seat.generation}")
-    hung_up = False
-    while not service.leaving and not hung_up:
+    ours = (orders.fileno(), seat.wakeup, seat.wakeup_end)
+    nursery = Nursery(orders, links, body, master, ours)
+    while not service.leaving and not nursery.hung_up:
         service.wait(PATIENCE)
-        hung_up = _serve(orders, links, body, master)
+        nursery.serve()
     service.report_leaving()
     return EXIT_LEFT
 
 
-def _serve(orders: socket.socket, links: Links, body: Body, master: int) -> bool:
-    """Fork what was ordered; tell whether the master has hung up."""
-    while True:
+@dataclass(slots=True)
+class Nursery:
+    """Where a template gives birth to workers."""
+
+    orders: socket.socket
+    links: Links
+    body: Body
+    master: int  # pid
+    ours: tuple[int, ...]  # descriptors that no worker may keep
+    hung_up: bool = False
+
+    def serve(self) -> None:
+        """Fork all that was ordered; notice when the master hangs up."""
+        while True:
+            try:
+                packet, descriptors, _, _ = socket.recv_fds(self.orders, _ORDER.size, 1)
+            except BlockingIOError:
+                return
+            if not packet:
+                self.hung_up = True
+                return
+            slot, serial, generation = _ORDER.unpack(packet)
+            self._fork_twice(SpawnOrder(Role.WORKER, slot, serial, generation), descriptors[0])
+
+    def _fork_twice(self, order: SpawnOrder, go: int) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            packet, descriptors, _, _ = socket.recv_fds(orders, _ORDER.size, 1)
-        except BlockingIOError:
-            return False
-        if not packet:
-            return True
-        slot, serial, generation = _ORDER.unpack(packet)
-        order = SpawnOrder(Role.WORKER, slot, serial, generation)
-        _fork_twice(order, links, body, master, orders, descriptors[0])
+            between = os.fork()
+            if between == 0:
+                self._hand_over(order, go)
+            os.waitpid(between, 0)
+        except OSError as error:
+            self._announce(order.serial, -(error.errno or 1))
+        finally:
+            os.close(go)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    def _hand_over(self, order: SpawnOrder, go: int) -> NoReturn:
+        """Fork the worker, tell the master its pid, and exit: then it is the master's."""
+        try:
+            worker = os.fork()
+        except OSError as error:
+            self._announce(order.serial, -(error.errno or 1))
+            os._exit(1)
+        if worker == 0:
+            be_born(order, self.links, self.body, Birthplace(self.master, go, (*self.ours, go)))
+        # Before the exit: the master hears of the pid before it can ever reap it.
+        self._announce(order.serial, worker)
+        os._exit(0)
 
-def _fork_twice(
-    order: SpawnOrder, links: Links, body: Body, master: int, orders: socket.socket, go: int
-) -> None:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        between = os.fork()
-        if between == 0:
-            _hand_over(order, links, body, master, orders, go)
-        os.waitpid(between, 0)
-    except OSError as error:
-        _announce(orders, links, order.serial, -(error.errno or 1))
-    finally:
-        os.close(go)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _hand_over(
-    order: SpawnOrder, links: Links, body: Body, master: int, orders: socket.socket, go: int
-) -> None:
-    """Fork the worker, tell the master its pid, and exit: then it is the master's."""
-    try:
-        worker = os.fork()
-    except OSError as error:
-        _announce(orders, links, order.serial, -(error.errno or 1))
-        os._exit(1)
-    if worker == 0:
-        be_born(order, links, body, master, go)
-    # Before the exit: the master hears of the pid before it can ever reap it.
-    _announce(orders, links, order.serial, worker)
-    os._exit(0)
-
-
-def _announce(orders: socket.socket, links: Links, serial: int, pid: int) -> None:
-    with suppress(OSError):
-        select.select([], [orders], [])
-        orders.send(_BIRTH.pack(serial, pid))
-        os.write(links.doorbell, b"!")
+    def _announce(self, serial: int, pid: int) -> None:
+        with suppress(OSError):
+            select.select([], [self.orders], [])
+            self.orders.send(_BIRTH.pack(serial, pid))
+            os.write(self.links.doorbell, b"!")

@@ -64,6 +64,13 @@ class ScoreboardCollector(Collector):
         ready = not reasons_not_ready(self._scoreboard, monotonic)
         yield single(metrics.POOL_READY, float(ready))
         yield single(metrics.CRASH_LOOPING, header.crash_looping)
+        yield labelled(
+            metrics.CONFIG_RELOADS,
+            {("success",): header.reloads_done, ("failure",): header.reloads_failed},
+        )
+        yield single(metrics.CONFIG_RELOADED, header.last_reload_ok)
+        yield single(metrics.CONFIG_RELOADED_AT, header.last_reload_at)
+        yield single(metrics.GENERATION, header.generation)
         yield single(metrics.POOL_START, header.started_at)
         for spec, seen_at in (
             (metrics.MASTER_HEARTBEAT, header.heartbeat),

@@ -12,7 +12,7 @@ import pulpo_pool
 PACKAGE = Path(pulpo_pool.__file__).parent
 
 # What everybody may stand on: it knows nothing of queues, workers or masters.
-GROUND = {"__init__", "clock", "errors", "suggestions", "log"}
+GROUND = {"__init__", "clock", "errors", "suggestions", "log", "settings_fields", "settings_sources"}
 WORDS = GROUND | {"message", "codec", "outcomes"}
 POOL = GROUND | {"scoreboard", "seat", "service", "settings"}
 APP = {"context", "handlers", "jobs", "results", "retry", "signatures", "strategies"}
@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "metrics": GROUND | {"outcomes", "queues", "scoreboard", "slot_files", "slot_values"},
     "keeper": POOL | WORDS | {"metrics", "queues"},
     "web": POOL | {"metrics", "slot_files"},
-    "worker": POOL | WORDS | APP | {"metrics", "pulpo", "queues"},
+    "worker": POOL | WORDS | APP | {"metrics", "pulpo", "queues", "slot_values"},
     "pulpo": WORDS | APP | {"engine", "publishing", "queues", "settings"},
     "testing": WORDS | APP | {"engine", "pulpo", "queues", "worker"},
     "contracts": WORDS | {"queues"},

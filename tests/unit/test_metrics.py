@@ -12,7 +12,7 @@ from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import BuryReason
 
 UNITS = ("_seconds", "_info", "_total", "_jobs", "_workers", "_in_flight", "_wanted", "_state",
-         "_ready", "_looping")  # fmt: skip
+         "_ready", "_looping", "_successful", "_generation")  # fmt: skip
 
 
 @pytest.fixture
