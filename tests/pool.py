@@ -231,12 +231,10 @@ class PoolProcess:
         return _sum(MultiProcessCollector.merge(files), name, labels)
 
     def queue(self) -> QueueAdapter:
-        return open_queue(file_url(str(self.folder / ".pulpo" / "queue.db")))
+        return queue_in(self.folder)
 
     def publish(self, request_type: str, bodies: Iterable[dict[str, Any]], **header: Any) -> None:
-        with self.queue() as queue:
-            messages = [Message(request_type=request_type, body=b, **header) for b in bodies]
-            Publisher(queue, SystemClock()).publish_many(messages)
+        publish(self.folder, request_type, bodies, **header)
 
     def stats(self) -> QueueStats:
         with self.queue() as queue:
@@ -274,6 +272,20 @@ class PoolProcess:
             return self.process.wait(within)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the pool did not end in {within} s:\n{self.log}") from None
+
+
+def queue_in(folder: Path) -> QueueAdapter:
+    """Open the queue that a pool in this folder works on."""
+    return open_queue(file_url(str(folder / ".pulpo" / "queue.db")))
+
+
+def publish(
+    folder: Path, request_type: str, bodies: Iterable[dict[str, Any]], **header: Any
+) -> None:
+    """Publish a job for each body, whether or not there is a pool yet."""
+    with queue_in(folder) as queue:
+        messages = [Message(request_type=request_type, body=b, **header) for b in bodies]
+        Publisher(queue, SystemClock()).publish_many(messages)
 
 
 def is_gone(pid: int) -> bool:

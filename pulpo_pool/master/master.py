@@ -67,6 +67,7 @@ class Master:
         self._state = PoolState.STARTING
         self._interrupts = 0
         self._failed: ExitCode | None = None
+        self._boot_error_told = ""
         self.last_words = ""  # why the pool gave up, for a person to read whole
         self._selector = selectors.DefaultSelector()
         self._verbs: dict[Command, Callable[[str], dict[str, Any]]] = {
@@ -134,12 +135,19 @@ class Master:
         if header.out_of_work and self._state < PoolState.DRAINING:
             logger.info("nothing is ready and nothing is held: the burst is over")
             self._drain()
-        if self._state is PoolState.STARTING:
+        if self._state is not PoolState.STARTING:
+            self._tell_boot_error()
+
+    def _tell_boot_error(self) -> None:
+        """Log why workers cannot boot: once, however often they try, until all can again."""
+        if not any(slot.boot_failures for slot in self._table.workers[: self._table.wanted]):
+            self._boot_error_told = ""
             return
         self._reload.step()
         error = self._run_directory.take_boot_error()
-        if error is not None:
-            logger.error("a worker could not boot:\n%s", error.text)
+        if error is not None and error.text != self._boot_error_told:
+            self._boot_error_told = error.text
+            logger.error("a worker could not boot, and is tried again:\n%s", error.text)
 
     def _give_up(self) -> None:
         error = self._run_directory.take_boot_error()

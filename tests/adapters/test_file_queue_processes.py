@@ -1,0 +1,253 @@
+"""The file queue among processes: nothing twice, nothing lost, everybody woken."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sqlite3
+from contextlib import closing
+
+import pytest
+from queue_children import children
+
+from pulpo_pool.clock import ManualClock, SystemClock
+from pulpo_pool.contracts.bench import DEADLINE, LONG, drain, reserve, said
+from pulpo_pool.message import Message
+from pulpo_pool.queues.adapter import Commit, Owner, QueueStats, Rollback
+from pulpo_pool.queues.doorbell import Doorbell
+from pulpo_pool.queues.file import FileQueueAdapter
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "queue.db")
+
+
+def say(text):
+    return Message(request_type="say", body={"text": text})
+
+
+def listening(path, **options):
+    """Return an adapter that is at its doorbell already, and the number of its looks."""
+    queue = FileQueueAdapter(path, **options)
+    looks = []
+    take_woken = queue._turns.take_woken
+
+    def counted(cursor):
+        looks.append(1)
+        return take_woken(cursor)
+
+    queue._turns.take_woken = counted
+    return queue, looks
+
+
+def test_processes_drain_a_queue_and_each_job_is_done_once(path):
+    with FileQueueAdapter(path) as queue:
+        queue.enqueue_many([say(n) for n in range(2_000)])
+
+    def work(tell, index):
+        done, settlement = [], None
+        with FileQueueAdapter(path, owner=Owner("pool", "start", index, index)) as queue:
+            while (held := queue.settle_and_dequeue(settlement)[1]) is not None:
+                done.append(said(held))
+                settlement = Commit(held)
+        return done
+
+    with children(4, work) as workers:
+        shares = [worker.result() for worker in workers]
+
+    assert sorted(itertools.chain(*shares)) == list(range(2_000))
+    assert all(share == sorted(share) for share in shares)
+    with FileQueueAdapter(path) as queue:
+        assert queue.stats() == {}
+
+
+def test_processes_publish_and_consume_at_once_without_loss(path):
+    FileQueueAdapter(path).close()
+
+    def publish(tell, index):
+        with FileQueueAdapter(path, durability="normal") as queue:
+            for number in range(200):
+                queue.enqueue(say(f"{index}-{number}"))
+
+    def consume(tell, index, total):
+        done = []
+        with FileQueueAdapter(path) as queue:
+            while (held := queue.dequeue(LONG)) is not None:
+                text = said(held)
+                queue.commit(held)
+                if text == "stop":
+                    return done
+                done.append(text)
+        return done
+
+    with children(3, consume, 600) as consumers:
+        with children(3, publish) as publishers:
+            for publisher in publishers:
+                publisher.result()
+        with FileQueueAdapter(path) as queue:
+            queue.enqueue_many([say("stop")] * 3)
+        done = [text for consumer in consumers for text in consumer.result()]
+
+    assert sorted(done) == sorted(f"{i}-{n}" for i in range(3) for n in range(200))
+
+
+def test_killing_processes_in_the_middle_loses_nothing(path):
+    """What was accepted is there, whatever was being written when SIGKILL came."""
+
+    def churn(tell, index, life):
+        with FileQueueAdapter(path, durability="normal", lease=1_000) as queue:
+            settlement = None
+            for number in itertools.count():
+                text = f"{life}-{index}-{number}"
+                queue.enqueue(say(text))
+                tell({"accepted": text})
+                held = queue.settle_and_dequeue(settlement)[1]
+                if number % 5 == 4:
+                    settlement = Rollback(held, error="again")
+                else:
+                    tell({"committing": said(held)})
+                    settlement = Commit(held)
+
+    accepted, committing = set(), set()
+    for life in range(8):
+        with children(3, churn, life) as victims:
+            for victim in victims:
+                for _ in range(25 + 10 * life):
+                    note(victim.heard(), accepted, committing)
+            for victim in victims:
+                victim.kill()
+            for victim in victims:
+                while (told := victim.heard()) is not None:
+                    note(told, accepted, committing)
+
+    clock = ManualClock(SystemClock().now() + 10_000)
+    with FileQueueAdapter(path, clock=clock) as queue:
+        left = set(drain(queue))
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert accepted - committing <= left
+    assert len(accepted) > 200
+
+
+def note(told, accepted, committing):
+    assert "error" not in told, told
+    accepted.update(filter(None, [told.get("accepted")]))
+    committing.update(filter(None, [told.get("committing")]))
+
+
+def test_a_killed_holders_job_comes_back_when_its_lease_ends(path):
+    with FileQueueAdapter(path) as queue:
+        queue.enqueue(say("held"))
+
+    def hold(tell, index):
+        tell(said(reserve(FileQueueAdapter(path, lease=0.2))))
+        FileQueueAdapter(path, queues=["nothing"]).dequeue(LONG)
+
+    with children(1, hold) as (holder,):
+        assert holder.heard() == "held"
+        holder.kill()
+        with FileQueueAdapter(path) as queue:
+            again = queue.dequeue(DEADLINE)
+
+    assert again is not None
+    assert again.attempt == 2
+
+
+# -- the chain of wake-ups ------------------------------------------------------------------------
+
+
+def wait_for_one(tell, index, path):
+    """Wait for a job, hold it, and tell how often the doorbell made us look."""
+    queue, looks = listening(path)
+    queue.before_wait = lambda: tell("waiting")
+    with queue:
+        held = queue.dequeue(LONG)
+        return said(held), len(looks)
+
+
+def all_wait(waiters):
+    for waiter in waiters:
+        assert waiter.heard() == "waiting"
+
+
+def test_five_jobs_published_at_once_wake_five_waiters(path):
+    """Each wakes the next, and nobody looks in vain."""
+    FileQueueAdapter(path).close()
+    with children(5, wait_for_one, path) as waiters:
+        all_wait(waiters)
+        with FileQueueAdapter(path) as queue:
+            queue.enqueue_many([say(n) for n in range(5)])
+        results = [waiter.result() for waiter in waiters]
+
+    assert sorted(text for text, _ in results) == [0, 1, 2, 3, 4]
+    if hasattr(os, "eventfd"):  # Linux, where a ring goes to one process
+        assert sum(looks for _, looks in results) <= 6
+
+
+def test_five_jobs_published_one_by_one_wake_five_waiters(path):
+    FileQueueAdapter(path).close()
+    with children(5, wait_for_one, path) as waiters:
+        all_wait(waiters)
+        with FileQueueAdapter(path) as queue:
+            for number in range(5):
+                queue.enqueue(say(number))
+        results = [waiter.result() for waiter in waiters]
+
+    assert sorted(text for text, _ in results) == [0, 1, 2, 3, 4]
+
+
+def test_delayed_jobs_wake_as_many_waiters_as_there_are_jobs(path):
+    FileQueueAdapter(path).close()
+    with children(3, wait_for_one, path) as waiters:
+        all_wait(waiters)
+        with FileQueueAdapter(path) as queue:
+            queue.enqueue_many(
+                [Message(request_type="say", body={"text": n}, delay=0.3) for n in range(3)]
+            )
+        results = [waiter.result() for waiter in waiters]
+
+    assert sorted(text for text, _ in results) == [0, 1, 2]
+
+
+def test_a_waiter_that_is_killed_takes_no_later_wake_up_with_it(path):
+    FileQueueAdapter(path).close()
+    with children(3, wait_for_one, path) as waiters:
+        all_wait(waiters)
+        waiters[0].kill()
+        waiters[0].reap()
+        with FileQueueAdapter(path) as queue:
+            queue.enqueue_many([say(0), say(1)])
+        results = [waiter.result() for waiter in waiters[1:]]
+
+    assert sorted(text for text, _ in results) == [0, 1]
+
+
+def test_promoting_for_another_queue_rings_there(path):
+    """The one who notices that a job is due wakes those who can take it."""
+    clock = ManualClock()
+    bell = Doorbell(path + ".bells")
+    with FileQueueAdapter(path, clock=clock) as publisher, closing(bell):
+        bell.listen(["elsewhere"])
+        message = Message(request_type="say", queue="elsewhere", delay=5, clock=clock)
+        publisher.enqueue(message)
+        bell.wait(0, ())
+        clock.advance(10)
+        publisher.dequeue()
+
+        assert publisher.stats() == {"elsewhere": QueueStats(ready=1)}
+        assert bell.wait(0, ()).value == "bell"
+
+
+def test_stale_rings_cost_one_look(path):
+    """A busy worker's bell has rung a hundred times; when it waits at last, it looks once."""
+    queue, looks = listening(path)
+    with queue, FileQueueAdapter(path, durability="normal") as publisher:
+        queue.dequeue(0.001)
+        looks.clear()
+        for number in range(100):
+            publisher.enqueue(say(number))
+        assert drain(queue) == list(range(100))
+        assert queue.dequeue(0.05) is None
+
+        assert len(looks) == 2  # for the rings, and at the end of the wait
