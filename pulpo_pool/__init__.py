@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pulpo_pool.jobs import Job
     from pulpo_pool.message import Message
     from pulpo_pool.pulpo import Middleware, Pulpo
-    from pulpo_pool.results import Fatal, RequestResult, ResultKind, Transient
+    from pulpo_pool.results import Fatal, RequestResult, ResultKind, SoftTimeLimit, Transient
     from pulpo_pool.settings import Settings
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "RequestResult",
     "ResultKind",
     "Settings",
+    "SoftTimeLimit",
     "Transient",
 ]
 
@@ -61,7 +62,7 @@ _HOMES = {
     "jobs": ("Job",),
     "message": ("Message",),
     "pulpo": ("Middleware", "Pulpo"),
-    "results": ("Fatal", "RequestResult", "ResultKind", "Transient"),
+    "results": ("Fatal", "RequestResult", "ResultKind", "SoftTimeLimit", "Transient"),
     "settings": ("Settings",),
 }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pulpo_pool.context import JobContext
 from pulpo_pool.errors import AppImportError, DuplicateHandler, InvalidHandler
 from pulpo_pool.message import check_name
-from pulpo_pool.results import Fatal, RequestResult, ResultKind, Transient
+from pulpo_pool.results import Fatal, RequestResult, ResultKind, SoftTimeLimit, Transient
 from pulpo_pool.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy
 from pulpo_pool.signatures import context_names, describe, read_signature, signature_of
 
@@ -27,10 +27,42 @@ __all__ = [
     "PayloadHandler",
     "RequestResult",
     "ResultKind",
+    "SoftTimeLimit",
+    "TimeLimits",
     "Transient",
 ]  # all that a handler is written with, from one place
 
 Call: TypeAlias = "Callable[[JobContext], object]"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """How long an attempt may run, in seconds; 0 is without end, None leaves it to the pool.
+
+    At the soft limit SoftTimeLimit is raised inside the handler; at the hard one the master ends
+    the worker, whatever it does.
+    """
+
+    soft: float | None = None
+    hard: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in (("soft_time_limit", self.soft), ("time_limit", self.hard)):
+            number = isinstance(limit, int | float) and not isinstance(limit, bool)
+            if limit is not None and not (number and 0 <= limit < float("inf")):
+                raise InvalidHandler(f"{name}: expected seconds, 0 or more, got {limit!r}")
+        if self.soft and self.hard and self.soft >= self.hard:
+            raise InvalidHandler(
+                f"soft_time_limit: expected less than the time_limit of {self.hard:g} s, "
+                f"got {self.soft:g}"
+            )
+
+    def within(self, pool: TimeLimits) -> TimeLimits:
+        """Return the limits with the pool's where none are given."""
+        return TimeLimits(
+            pool.soft if self.soft is None else self.soft,
+            pool.hard if self.hard is None else self.hard,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +73,7 @@ class Handler:
     call: Call
     retry: RetryPolicy
     description: str  # module:qualname and signature
+    limits: TimeLimits = TimeLimits()
 
 
 class HandlerOptions(Mapping[str, Any]):
@@ -95,6 +128,7 @@ class _Entry:
     target: Any  # as registered
     where: str
     retry: RetryPolicy
+    limits: TimeLimits
 
 
 class HandlerRegistry:
@@ -105,6 +139,7 @@ class HandlerRegistry:
         self._ready: dict[str, Handler] = {}
         self._options: Mapping[str, Mapping[str, Any]] = {}
         self._max_attempts = DEFAULT_MAX_ATTEMPTS
+        self._pool_limits = TimeLimits()
 
     def register(
         self,
@@ -114,6 +149,7 @@ class HandlerRegistry:
         wait: Wait | None = None,
         stop: Stop | None = None,
         retry: Retry | None = None,
+        limits: TimeLimits | None = None,
     ) -> None:
         """Make `handler` the one for `request_type`; wait, stop, retry are tenacity's strategies.
 
@@ -127,7 +163,8 @@ class HandlerRegistry:
                 f"{request_type} has two handlers: {known.where} and {where}; "
                 "give one of them another request_type"
             )
-        self._entries[request_type] = _Entry(handler, where, RetryPolicy(wait, stop, retry))
+        policy = RetryPolicy(wait, stop, retry)
+        self._entries[request_type] = _Entry(handler, where, policy, limits or TimeLimits())
 
     def get(self, request_type: str) -> Any:
         """Return the object registered for `request_type`, None if there is none."""
@@ -148,13 +185,20 @@ class HandlerRegistry:
             for request_type in {*self._options, *options}
         }
 
-    def configure(self, options: Mapping[str, Mapping[str, Any]], max_attempts: int) -> None:
+    def configure(
+        self,
+        options: Mapping[str, Mapping[str, Any]],
+        max_attempts: int,
+        limits: TimeLimits,
+    ) -> None:
         """Make every handler ready with the pool's settings: what cannot be made fails here.
 
-        Raises AppImportError if making a PayloadHandler raises.
+        Raises AppImportError if making a PayloadHandler raises, InvalidHandler for time limits
+        that contradict the pool's.
         """
         self.add_options(options)
         self._max_attempts = max_attempts
+        self._pool_limits = limits
         self._ready = {request_type: self._build(request_type) for request_type in self._entries}
 
     def __iter__(self) -> Iterator[Handler]:
@@ -179,7 +223,11 @@ class HandlerRegistry:
         else:
             call, parameters = _function_call(target), signature_of(target)
         retry = entry.retry.with_defaults(self._max_attempts)
-        return Handler(request_type, call, retry, f"{entry.where}{parameters}")
+        try:
+            limits = entry.limits.within(self._pool_limits)
+        except InvalidHandler as error:
+            raise InvalidHandler(f"{request_type}, with the limits of the pool: {error}") from None
+        return Handler(request_type, call, retry, f"{entry.where}{parameters}", limits)
 
     def _made(self, request_type: str, kind: type[PayloadHandler]) -> PayloadHandler:
         try:

@@ -21,4 +21,5 @@ class RetryReason(enum.StrEnum):
     EXCEPTION = "exception"
     REQUESTED = "requested"  # Transient, or a transient result
     UNKNOWN_TYPE = "unknown_type"
+    TIMEOUT = "timeout"  # its soft time limit was over
     CRASH = "crash"

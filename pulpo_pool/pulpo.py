@@ -20,7 +20,7 @@ from pulpo_pool.clock import SystemClock
 from pulpo_pool.codec import Codec
 from pulpo_pool.engine import Engine, GivenEngine, QueueEngine
 from pulpo_pool.errors import InvalidHandler
-from pulpo_pool.handlers import HandlerRegistry, PayloadHandler
+from pulpo_pool.handlers import HandlerRegistry, PayloadHandler, TimeLimits
 from pulpo_pool.jobs import Job, PublishOptions
 from pulpo_pool.signatures import describe
 
@@ -186,8 +186,10 @@ class Pulpo:
         wait: Wait | None = None,
         stop: Stop | None = None,
         retry: Retry | None = None,
+        soft_time_limit: float | None = None,
+        time_limit: float | None = None,
     ) -> JobDecorator: ...
-    def job(
+    def job(  # noqa: PLR0913 - one keyword for each thing a job may say
         self,
         request_type: Any = None,
         /,
@@ -197,11 +199,15 @@ class Pulpo:
         wait: Wait | None = None,
         stop: Stop | None = None,
         retry: Retry | None = None,
+        soft_time_limit: float | None = None,
+        time_limit: float | None = None,
     ) -> Any:
         """Make a function the handler of a request_type: its own name, unless one is given.
 
         `queue` and `priority` are where and how its jobs are published; `wait`, `stop` and
-        `retry` are tenacity's strategies, each in place of the pool's default.
+        `retry` are tenacity's strategies, each in place of the pool's default. After
+        `soft_time_limit` seconds SoftTimeLimit is raised inside the function; after `time_limit`
+        seconds its worker is ended. 0 is without end.
 
         Raises InvalidHandler with the reason, DuplicateHandler, InvalidMessage for a wrong name
         or priority.
@@ -209,6 +215,7 @@ class Pulpo:
         if request_type is not None and not isinstance(request_type, str):
             return self.job()(request_type)
         options = PublishOptions(queue=queue, priority=priority)
+        limits = TimeLimits(soft_time_limit, time_limit)
 
         def decorate(function: Callable[..., Any]) -> Job[..., ..., Any]:
             name = request_type if request_type is not None else _name_of(function)
@@ -218,7 +225,9 @@ class Pulpo:
                     f"write pulpo.registry.register({name!r}, {function.__name__})"
                 )
             job: Job[..., ..., Any] = Job(function, name, self, options)
-            self._registry.register(name, function, wait=wait, stop=stop, retry=retry)
+            self._registry.register(
+                name, function, wait=wait, stop=stop, retry=retry, limits=limits
+            )
             return job
 
         return decorate
@@ -233,7 +242,8 @@ class Pulpo:
         """
         self._engine.close()
         self._settings = settings
-        self._registry.configure(settings.handlers, settings.max_attempts)
+        limits = TimeLimits(settings.soft_time_limit, settings.time_limit)
+        self._registry.configure(settings.handlers, settings.max_attempts, limits)
 
     def perform(self, handler: Handler, context: JobContext) -> object:
         """Run a job inside the middleware; what the handler returns or raises comes out."""

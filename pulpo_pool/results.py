@@ -121,6 +121,14 @@ class Fatal(Exception):
         self.reason = _text(reason)
 
 
+class SoftTimeLimit(Exception):
+    """Raised inside a handler whose soft time limit is over; it may tidy up, and should end."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the soft time limit of {seconds:g} s is over")
+        self.seconds = seconds
+
+
 def wait_seconds(wait: float | timedelta | None) -> float | None:
     """Return a wait in seconds; raise ValueError for one that is negative or no time."""
     if wait is None:

@@ -92,6 +92,8 @@ class ExitReason(enum.IntEnum):
     SIGNAL = 6
     BOOT = 7
     CUT_OFF = 8  # killed by its master at the drain timeout
+    JOB_TIMEOUT = 9  # killed by its master for a job past its time limit
+    HEARTBEAT = 10  # killed by its master for its silence
 
     @property
     def failed(self) -> bool:
@@ -142,6 +144,7 @@ class WorkRow(ctypes.Structure):
         ("activity", ctypes.c_int64),
         ("heartbeat", ctypes.c_double),  # monotonic seconds
         ("job_started", ctypes.c_double),  # monotonic seconds
+        ("job_deadline", ctypes.c_double),  # monotonic seconds; 0: none
         ("jobs_done", ctypes.c_int64),
         ("queue_up", ctypes.c_int64),
         ("exit_reason", ctypes.c_int64),  # an ExitReason, meant once LEAVING

@@ -100,6 +100,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(gt=0, le=_LONGEST_WAIT),
         about("Seconds that one look for work waits for a job to arrive."),
     ] = 5.0
+    time_limit: Annotated[
+        Seconds,
+        about("Seconds an attempt may run before its worker is ended; 0: without end."),
+    ] = 3600.0
+    soft_time_limit: Annotated[
+        Seconds,
+        about("Seconds after which SoftTimeLimit is raised inside a handler; 0: never."),
+    ] = 0.0
     lease: Annotated[
         float,
         Meta(ge=1, le=_LONGEST_WAIT),

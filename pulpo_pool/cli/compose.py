@@ -23,6 +23,7 @@ from pulpo_pool.master.rundir import RunDirectory
 from pulpo_pool.master.slots import SlotTable
 from pulpo_pool.master.spawner import DirectSpawner
 from pulpo_pool.master.template import adopt_grandchildren, can_preload
+from pulpo_pool.master.vigil import Vigil
 from pulpo_pool.master.wires import Wires
 from pulpo_pool.queues.opening import check_url
 from pulpo_pool.samples import sample_pulpo
@@ -118,7 +119,8 @@ def _composed(
         "http": _address(listener) if listener is not None else None,
         "max_workers": MAX_WORKERS,
     }
-    return Master(crew, scoreboard, wires, run_directory, clock, about)
+    vigil = Vigil(table, scoreboard, settings.sleep_duration)
+    return Master(crew, vigil, scoreboard, wires, run_directory, clock, about)
 
 
 def _services(settings: Settings, listener: socket.socket | None) -> tuple[Role, ...]:

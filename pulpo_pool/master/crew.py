@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+EVIDENCE_TIME: Final = 1.0  # seconds a condemned process gets to write down its stack
 FORK_FAILED_PAUSE: Final = 1.0  # seconds until a fork that the system refused is tried again
 
 
@@ -158,7 +159,9 @@ class Crew:
             logger.error("%s was not born within the boot timeout", slot.label)
             self._forget(slot)
             return
-        if slot.state is SlotState.STOPPING:
+        if slot.condemned is not None:
+            logger.error("%s (pid %d): killing it", slot.label, slot.pid)
+        elif slot.state is SlotState.STOPPING:
             slot.cut_off = slot.role is Role.WORKER
             logger.warning("%s (pid %d) did not leave in time: killing it", slot.label, slot.pid)
         else:
@@ -171,6 +174,13 @@ class Crew:
         slot.killed()
         self._write_order(slot)
         kill_group(slot.pid)
+
+    def condemn(self, slot: Slot, reason: ExitReason, why: str) -> None:
+        """End a process that does not end by itself; first it is asked to show its stack."""
+        logger.error("%s (pid %d) %s", slot.label, slot.pid, why)
+        slot.condemn(reason, self._clock.monotonic() + EVIDENCE_TIME)
+        self._write_order(slot)
+        send(slot.pid, signal.SIGUSR2)
 
     def look(self) -> None:
         """Read the rows of those that boot: who reported ready is up."""

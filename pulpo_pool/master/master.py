@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pulpo_pool.master.control import Request
     from pulpo_pool.master.crew import Crew
     from pulpo_pool.master.rundir import RunDirectory
+    from pulpo_pool.master.vigil import Vigil
     from pulpo_pool.master.wires import Wires
     from pulpo_pool.scoreboard import Scoreboard
 
@@ -50,6 +51,7 @@ class Master:
     def __init__(
         self,
         crew: Crew,
+        vigil: Vigil,
         scoreboard: Scoreboard,
         wires: Wires,
         run_directory: RunDirectory,
@@ -57,6 +59,7 @@ class Master:
         about: Mapping[str, Any],
     ) -> None:
         self._crew = crew
+        self._vigil = vigil
         self._table = crew.table
         self._scoreboard = scoreboard
         self._wires = wires
@@ -110,7 +113,10 @@ class Master:
         self._crew.look()
         self._crew.bury_the_dead()
         self._assess()
-        self._scoreboard.header.heartbeat = self._clock.monotonic()
+        now = self._clock.monotonic()
+        for sentence in self._vigil.look(now, self._patience()):
+            self._crew.condemn(sentence.slot, sentence.reason, sentence.why)
+        self._scoreboard.header.heartbeat = now
 
     def _patience(self) -> float:
         """Return how long the loop may sleep, in seconds."""

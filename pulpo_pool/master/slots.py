@@ -32,6 +32,7 @@ class Slot:
     boot_failures: int = 0  # lives in a row that never came up
     failures: int = 0  # deaths in a row while booting or without a job
     cut_off: bool = False  # its master killed it at the drain timeout
+    condemned: ExitReason | None = None  # what its master ends it for
 
     @property
     def alive(self) -> bool:
@@ -50,6 +51,7 @@ class Slot:
         self.deadline = boot_deadline
         self.order, self.leave_as = Order.WORK, ExitReason.SHUTDOWN
         self.ever_up = self.cut_off = False
+        self.condemned = None
 
     def came_up(self, now: float) -> None:
         """Note that the process reported ready."""
@@ -62,6 +64,12 @@ class Slot:
         if self.state in (SlotState.BOOTING, SlotState.UP):
             self.state, self.deadline = SlotState.STOPPING, deadline
             self.order, self.leave_as = Order.LEAVE, reason
+
+    def condemn(self, reason: ExitReason, deadline: float) -> None:
+        """Note that the process is to be ended, after the time it gets to show its stack."""
+        self.state, self.deadline = SlotState.STOPPING, deadline
+        self.order, self.leave_as = Order.LEAVE, reason
+        self.condemned = reason
 
     def killed(self) -> None:
         """Note that the process group was sent KILL."""

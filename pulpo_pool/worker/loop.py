@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from pulpo_pool.clock import Deadline
 from pulpo_pool.errors import ReservationLost, UndecodableMessage
 from pulpo_pool.handlers import JobContext
 from pulpo_pool.outcomes import JobOutcome
 from pulpo_pool.queues.adapter import BuryReason, Commit, Settled
 from pulpo_pool.retry import GiveUp, default_policy
+from pulpo_pool.worker.limits import run_within
 from pulpo_pool.worker.observer import JobDone
 from pulpo_pool.worker.settle import (
     answer_of,
@@ -123,11 +126,13 @@ class WorkerLoop:
         return self._handle(reservation, message, handler)
 
     def _handle(self, reservation: Reservation, message: Message, handler: Handler) -> JobDone:
-        context = JobContext(reservation, stopping=self._stopping)
+        context = JobContext(
+            reservation, stopping=self._stopping, deadline=self._deadline(handler.limits.hard)
+        )
         self._observer.started(context)
         started = self._clock.monotonic()
         try:
-            answer = answer_of(self._app.perform(handler, context))
+            answer = answer_of(self._perform(handler, context))
         except BaseException as error:  # noqa: BLE001 - sys.exit and Ctrl-C in a handler end the job
             answer = answer_of_failure(error)
         seconds = self._clock.monotonic() - started
@@ -143,6 +148,15 @@ class WorkerLoop:
             age=age,
             seconds=seconds,
         )
+
+    def _perform(self, handler: Handler, context: JobContext) -> object:
+        soft = handler.limits.soft
+        if not soft:
+            return self._app.perform(handler, context)
+        return run_within(soft, partial(self._app.perform, handler, context))
+
+    def _deadline(self, hard: float | None) -> Deadline | None:
+        return Deadline.after(hard, self._clock) if hard else None
 
     def _spent(
         self, reservation: Reservation, handler: Handler, message: Message

@@ -59,6 +59,7 @@ class WorkerReport(Observer):
         row.seq |= 1
         row.activity = Activity.BUSY
         row.heartbeat = row.job_started = now
+        row.job_deadline = context.deadline.at if context.deadline else 0.0
         row.queue = as_text(context.queue)
         row.job_id = as_text(context.job_id)
         row.request_type = as_text(request_type)

@@ -6,7 +6,7 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from pulpo_pool.handlers import Fatal, RequestResult, ResultKind, Transient
+from pulpo_pool.handlers import Fatal, RequestResult, ResultKind, SoftTimeLimit, Transient
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import Bury, BuryReason, Commit, Rollback
 from pulpo_pool.retry import RetryIn
@@ -82,7 +82,7 @@ def conclude(
             Rollback(reservation, decision.seconds, text),
             seconds,
             error,
-            RetryReason.EXCEPTION if error else RetryReason.REQUESTED,
+            _reason_to_retry(error),
         )
     return buried(
         reservation,
@@ -92,6 +92,12 @@ def conclude(
         seconds,
         error,
     )
+
+
+def _reason_to_retry(error: BaseException | None) -> RetryReason:
+    if error is None:
+        return RetryReason.REQUESTED
+    return RetryReason.TIMEOUT if isinstance(error, SoftTimeLimit) else RetryReason.EXCEPTION
 
 
 def conclude_unknown(
