@@ -145,15 +145,20 @@ class Crew:
         kill_group(slot.pid)
 
     def look(self) -> None:
-        """Read the rows of those that boot: who reported ready is up."""
+        """Read the rows that matter: who reported ready is up, who does well is forgiven."""
         now = self._clock.monotonic()
         for slot in self.table:
-            if slot.state is not SlotState.BOOTING:
+            boots = slot.state is SlotState.BOOTING
+            if not boots and not (slot.failures and slot.state is SlotState.UP):
                 continue
             row = self._scoreboard.read_work(slot.index)
-            if row is not None and row.activity != Activity.BOOTING:
+            if row is None:
+                continue
+            if boots and row.activity != Activity.BOOTING:
                 slot.came_up(now)
                 self._write_order(slot)
+            elif not boots and policy.has_proved_healthy(slot, row.jobs_done, now):
+                slot.failures = 0
 
     def bury_the_dead(self) -> None:
         """Reap every child that ended, and ring the keeper for the jobs they held."""
@@ -169,6 +174,7 @@ class Crew:
             self._wires.keeper_bell.ring()
 
     def _write_off(self, slot: Slot, ended: Ended) -> None:
+        now = self._clock.monotonic()
         row = self._scoreboard.read_work(slot.index)
         reason = cause_of_death(slot, ended, row)
         had_a_job = row is not None and row.activity == Activity.BUSY
@@ -189,8 +195,8 @@ class Crew:
         policy.after_death(
             slot,
             reason,
-            self._clock.monotonic(),
-            proved_healthy=row is not None and row.jobs_done > 0,
+            now,
+            proved_healthy=policy.has_proved_healthy(slot, row.jobs_done if row else 0, now),
             had_a_job=had_a_job,
             jitter=self._jitter,
         )

@@ -137,6 +137,11 @@ def is_crash_looping(table: SlotTable) -> bool:
     return bool(looping) and looping * 2 >= table.wanted
 
 
+def has_proved_healthy(slot: Slot, jobs_done: int, now: float) -> bool:
+    """Tell whether this life makes up for earlier failures: a job ended, or a minute passed."""
+    return jobs_done > 0 or (slot.ever_up and now - slot.up_since >= HEALTHY_AFTER)
+
+
 def after_death(
     slot: Slot,
     reason: ExitReason,
@@ -152,7 +157,7 @@ def after_death(
     crash count ends the series. Deaths while booting or idle back off exponentially with full
     jitter (Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2015).
     """
-    if proved_healthy or (slot.ever_up and now - slot.up_since >= HEALTHY_AFTER):
+    if proved_healthy:
         slot.failures = 0
     if not slot.ever_up and reason.failed:
         slot.boot_failures += 1

@@ -54,6 +54,7 @@ class Slot:
         """Note that the process reported ready."""
         self.state, self.deadline = SlotState.UP, None
         self.up_since, self.ever_up = now, True
+        self.failures = max(0, self.failures - self.boot_failures)  # the boot is mended
         self.boot_failures = 0
 
     def told_to_leave(self, reason: ExitReason, deadline: float) -> None:
