@@ -16,7 +16,7 @@ from pulpo_pool.codec import Codec
 from pulpo_pool.errors import ConfigError
 from pulpo_pool.keeper.process import run_keeper
 from pulpo_pool.loading import load_app
-from pulpo_pool.log import set_up_logging
+from pulpo_pool.log import hold_standard_streams, set_up_logging
 from pulpo_pool.master.birth import Links, unmasked
 from pulpo_pool.master.crew import Crew
 from pulpo_pool.master.listener import PORTS_TRIED, bind
@@ -62,6 +62,7 @@ def run_pool(loaded: Loaded, directory: Path) -> ExitCode:
             "use file:PATH"
         )
     setproctitle("pulpo-pool: master")
+    hold_standard_streams()
     set_up_logging("master", level=settings.log_level, log_format=settings.log_format)
     run_directory = RunDirectory.claim(settings)
     listener = None
