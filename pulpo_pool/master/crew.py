@@ -75,6 +75,9 @@ class Crew:
                 self.tell_to_leave(slot, reason, deadline)
             case policy.Kill(slot):
                 self._kill(slot)
+            case policy.Retire(slot):
+                slot.retires()
+                self._write_order(slot)
 
     def _fork(self, slot: Slot) -> None:
         self._serial += 1
@@ -200,8 +203,6 @@ class Crew:
             had_a_job=had_a_job,
             jitter=self._jitter,
         )
-        if self.table.is_surplus(slot):
-            slot.retires()
         life = self._scoreboard.life(slot.index)
         with writing(life):
             life.state, life.pid = slot.state, 0

@@ -45,7 +45,14 @@ class Kill:
     slot: Slot
 
 
-Action: TypeAlias = Fork | TellToLeave | Kill
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Leave a free place empty until the pool grows."""
+
+    slot: Slot
+
+
+Action: TypeAlias = Fork | TellToLeave | Kill | Retire
 
 
 class ForkBudget:
@@ -96,6 +103,8 @@ def _leavers(table: SlotTable, settings: Settings, now: float) -> Iterator[Actio
     for slot in table.workers[table.wanted :]:
         if slot.state in (SlotState.BOOTING, SlotState.UP):
             yield TellToLeave(slot, ExitReason.SCALED_DOWN, deadline)
+        elif slot.state in (SlotState.EMPTY, SlotState.BACKOFF):
+            yield Retire(slot)
     down = sum(slot.state is not SlotState.UP for slot in table.workers[: table.wanted])
     allowed = max(1, table.wanted // RECYCLED_AT_ONCE) - down
     for slot in table.workers[: table.wanted]:
