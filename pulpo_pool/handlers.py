@@ -189,7 +189,7 @@ class HandlerRegistry:
         self,
         options: Mapping[str, Mapping[str, Any]],
         max_attempts: int,
-        limits: TimeLimits,
+        limits: TimeLimits | None = None,
     ) -> None:
         """Make every handler ready with the pool's settings: what cannot be made fails here.
 
@@ -198,7 +198,7 @@ class HandlerRegistry:
         """
         self.add_options(options)
         self._max_attempts = max_attempts
-        self._pool_limits = limits
+        self._pool_limits = limits or TimeLimits()
         self._ready = {request_type: self._build(request_type) for request_type in self._entries}
 
     def __iter__(self) -> Iterator[Handler]:

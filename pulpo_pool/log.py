@@ -126,6 +126,22 @@ class JsonFormatter(logging.Formatter):
         return _fitted(line, texts).decode()
 
 
+def hold_standard_streams() -> None:
+    """Open /dev/null for each of standard input, output and error that is closed.
+
+    Otherwise a database would be given the number, and whatever a library writes to standard
+    error would be written into it.
+    """
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:  # noqa: PLR2004 - standard error
+        os.set_inheritable(descriptor, True)
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:  # so Python says that it was closed
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115 - it stays
+
+
 def set_up_logging(
     process: str, *, level: str, log_format: LogFormat, slot: int | None = None
 ) -> Fields:

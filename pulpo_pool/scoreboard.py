@@ -53,6 +53,14 @@ class SlotState(enum.IntEnum):
     RETIRED = 6  # scaled away; comes back when the pool grows
 
 
+class QueueLink(enum.IntEnum):
+    """What a process last knew of its queue."""
+
+    AWAY = -1  # it failed, and nothing has succeeded since
+    UNKNOWN = 0
+    UP = 1
+
+
 class Activity(enum.IntEnum):
     """What a process says of itself."""
 
@@ -146,7 +154,7 @@ class WorkRow(ctypes.Structure):
         ("job_started", ctypes.c_double),  # monotonic seconds
         ("job_deadline", ctypes.c_double),  # monotonic seconds; 0: none
         ("jobs_done", ctypes.c_int64),
-        ("queue_up", ctypes.c_int64),
+        ("queue_up", ctypes.c_int64),  # a QueueLink
         ("exit_reason", ctypes.c_int64),  # an ExitReason, meant once LEAVING
         ("queue", ctypes.c_char * _TEXT),
         ("job_id", ctypes.c_char * _TEXT),

@@ -13,7 +13,7 @@ from pulpo_pool.cli.bodies import Bodies
 from pulpo_pool.cli.output import print_error
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.errors import ConfigError
-from pulpo_pool.log import set_up_logging
+from pulpo_pool.log import hold_standard_streams, set_up_logging
 from pulpo_pool.master.birth import Links
 from pulpo_pool.master.crew import Crew
 from pulpo_pool.master.lineage import Lineage
@@ -57,6 +57,7 @@ def run_pool(loaded: Loaded, directory: Path) -> ExitCode:
             "use file:PATH"
         )
     setproctitle("pulpo-pool: master")
+    hold_standard_streams()
     set_up_logging("master", level=settings.log_level, log_format=settings.log_format)
     run_directory = RunDirectory.claim(settings)
     listener = None

@@ -10,11 +10,12 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from tenacity import Retrying, retry_if_exception_type, stop_never, wait_random_exponential
 
 from pulpo_pool.clock import SystemClock
-from pulpo_pool.errors import QueueError, QueueUnavailable
+from pulpo_pool.errors import ConfigError, QueueError, QueueUnavailable
 from pulpo_pool.keeper.housekeeping import QueueGauges, Rescuer
 from pulpo_pool.log import set_up_logging
 from pulpo_pool.metrics import JobMetrics, enter_multiprocess
 from pulpo_pool.queues.adapter import QueueStats
+from pulpo_pool.scoreboard import QueueLink
 from pulpo_pool.service import Service
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Keeper:
         """Take back what the last workers held; a queue that is away now is not waited for."""
         try:
             self._rescuer.rescue(self._connected())
-        except QueueError as error:
+        except (QueueError, ConfigError) as error:
             logger.warning(
                 "jobs held at the end come back with the next start, or when their lease ends: %s",
                 error,
@@ -155,7 +156,7 @@ class Keeper:
     def _connected(self) -> QueueAdapter:
         if self._queue is None:
             self._queue = self._open_queue()
-            self._seat.work.queue_up = 1
+            self._seat.work.queue_up = QueueLink.UP
             if self._had_queue:
                 self._metrics.reconnected()
             self._had_queue = True
@@ -163,7 +164,7 @@ class Keeper:
 
     def _let_go(self) -> None:
         queue, self._queue = self._queue, None
-        self._seat.work.queue_up = 0
+        self._seat.work.queue_up = QueueLink.UNKNOWN
         if queue is not None:
             with suppress(QueueError):
                 queue.close()
@@ -171,7 +172,8 @@ class Keeper:
     def _patiently(self, step: Callable[[], None]) -> None:
         """Take a step, again after as many reconnects as it takes."""
         retrying = Retrying(
-            retry=retry_if_exception_type(QueueUnavailable),
+            # A directory in the place of a queue's file is a ConfigError, and may go again.
+            retry=retry_if_exception_type((QueueUnavailable, ConfigError)),
             wait=wait_random_exponential(multiplier=0.1, max=LONGEST_RECONNECT_WAIT),
             stop=stop_never,
             sleep=self._nap,

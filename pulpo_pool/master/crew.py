@@ -78,6 +78,9 @@ class Crew:
                 self.tell_to_leave(slot, reason, deadline)
             case policy.Kill(slot):
                 self._kill(slot)
+            case policy.Retire(slot):
+                slot.retires()
+                self._write_order(slot)
 
     def _fork(self, slot: Slot) -> None:
         self._serial += 1
@@ -109,7 +112,7 @@ class Crew:
             if slot is None or slot.state is not SlotState.BOOTING:
                 newborn.refuse()
                 continue
-            slot.pid = newborn.pid
+            slot.born(newborn.pid)
             self._write_life(slot)
             newborn.go()
 
@@ -151,8 +154,6 @@ class Crew:
         """Give up a life that was ordered and never born: whoever comes late is refused."""
         slot.emptied(slot.next_fork)
         self._write_order(slot)
-        if self.table.is_surplus(slot):
-            slot.retires()
 
     def _kill(self, slot: Slot) -> None:
         if not slot.pid:
@@ -183,15 +184,20 @@ class Crew:
         send(slot.pid, signal.SIGUSR2)
 
     def look(self) -> None:
-        """Read the rows of those that boot: who reported ready is up."""
+        """Read the rows that matter: who reported ready is up, who does well is forgiven."""
         now = self._clock.monotonic()
         for slot in self.table:
-            if slot.state is not SlotState.BOOTING:
+            boots = slot.state is SlotState.BOOTING
+            if not boots and not (slot.failures and slot.state is SlotState.UP):
                 continue
             row = self._scoreboard.read_work(slot.index)
-            if row is not None and row.activity != Activity.BOOTING:
+            if row is None:
+                continue
+            if boots and row.activity != Activity.BOOTING:
                 slot.came_up(now)
                 self._write_order(slot)
+            elif not boots and policy.has_proved_healthy(slot, row.jobs_done, now):
+                slot.failures = 0
 
     def bury_the_dead(self) -> None:
         """Reap every child that ended, and ring the keeper for the jobs they held."""
@@ -212,6 +218,7 @@ class Crew:
         return self.table.by_pid(pid) is not None
 
     def _write_off(self, slot: Slot, ended: Ended) -> None:
+        now = self._clock.monotonic()
         row = self._scoreboard.read_work(slot.index)
         reason = cause_of_death(slot, ended, row)
         had_a_job = row is not None and row.activity == Activity.BUSY
@@ -232,15 +239,15 @@ class Crew:
         policy.after_death(
             slot,
             reason,
-            self._clock.monotonic(),
-            proved_healthy=row is not None and row.jobs_done > 0,
+            now,
+            proved_healthy=policy.has_proved_healthy(slot, row.jobs_done if row else 0, now),
             had_a_job=had_a_job,
             jitter=self._jitter,
         )
         if slot.role is Role.TEMPLATE:
             self._end_line(slot)
         leaves_for_good = slot.role is Role.TEMPLATE and slot.order is Order.LEAVE
-        if leaves_for_good or self.table.is_surplus(slot):
+        if leaves_for_good:
             slot.retires()
         life = self._scoreboard.life(slot.index)
         with writing(life):

@@ -51,7 +51,14 @@ class Kill:
     slot: Slot
 
 
-Action: TypeAlias = Fork | TellToLeave | Kill
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Leave a free place empty until the pool grows."""
+
+    slot: Slot
+
+
+Action: TypeAlias = Fork | TellToLeave | Kill | Retire
 
 
 class ForkBudget:
@@ -111,6 +118,8 @@ def _leavers(table: SlotTable, settings: Settings, now: float) -> Iterator[Actio
     for slot in table.workers[table.wanted :]:
         if slot.state in (SlotState.BOOTING, SlotState.UP):
             yield TellToLeave(slot, ExitReason.SCALED_DOWN, deadline)
+        elif slot.state in (SlotState.EMPTY, SlotState.BACKOFF):
+            yield Retire(slot)
     down = sum(slot.state is not SlotState.UP for slot in table.workers[: table.wanted])
     allowed = max(1, table.wanted // RECYCLED_AT_ONCE) - down
     for slot in table.workers[: table.wanted]:
@@ -158,6 +167,11 @@ def is_crash_looping(table: SlotTable) -> bool:
     return bool(looping) and looping * 2 >= table.wanted
 
 
+def has_proved_healthy(slot: Slot, jobs_done: int, now: float) -> bool:
+    """Tell whether this life makes up for earlier failures: a job ended, or a minute passed."""
+    return jobs_done > 0 or (slot.ever_up and now - slot.up_since >= HEALTHY_AFTER)
+
+
 def after_death(
     slot: Slot,
     reason: ExitReason,
@@ -173,7 +187,7 @@ def after_death(
     crash count ends the series. Deaths while booting or idle back off exponentially with full
     jitter (Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2015).
     """
-    if proved_healthy or (slot.ever_up and now - slot.up_since >= HEALTHY_AFTER):
+    if proved_healthy:
         slot.failures = 0
     if not slot.ever_up and reason.failed:
         slot.boot_failures += 1

@@ -53,10 +53,15 @@ class Slot:
         self.ever_up = self.cut_off = False
         self.condemned = None
 
+    def born(self, pid: int) -> None:
+        """Note who the process is."""
+        self.pid = pid
+
     def came_up(self, now: float) -> None:
         """Note that the process reported ready."""
         self.state, self.deadline = SlotState.UP, None
         self.up_since, self.ever_up = now, True
+        self.failures = max(0, self.failures - self.boot_failures)  # the boot is mended
         self.boot_failures = 0
 
     def told_to_leave(self, reason: ExitReason, deadline: float) -> None:

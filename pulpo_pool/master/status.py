@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from pulpo_pool.scoreboard import Activity, PoolState, Scoreboard, SlotState
+from pulpo_pool.scoreboard import Activity, PoolState, QueueLink, Scoreboard, SlotState
 
 if TYPE_CHECKING:
     from pulpo_pool.master.slots import Slot, SlotTable
@@ -35,7 +35,7 @@ def slot_status(slot: Slot, scoreboard: Scoreboard, now: float) -> dict[str, Any
         "request_type": None,
         "job_id": None,
         "job_seconds": None,
-        "queue_up": bool(row.queue_up) if row else False,
+        "queue_up": row is not None and row.queue_up == QueueLink.UP,
         "rss_bytes": _resident(slot.pid) if slot.alive else None,
     }
     if busy and row is not None:

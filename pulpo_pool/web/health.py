@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pulpo_pool.metrics import WorkerState
-from pulpo_pool.scoreboard import Activity, PoolState, Role, SlotState
+from pulpo_pool.scoreboard import Activity, PoolState, QueueLink, Role, SlotState
 from pulpo_pool.settings import MAX_WORKERS
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MASTER_SILENCE: Final = 15.0  # seconds without a heartbeat after which the master counts as stuck
 QUEUE_SILENCE: Final = 30.0  # seconds after which an unseen queue counts as away
-SERVICES: Final = len(Role) - 1
+SERVICES: Final = 2  # rows after the last worker's, at least: keeper and web
 
 _SETTLED_STATES: Final = {
     SlotState.EMPTY: WorkerState.EMPTY,
@@ -69,7 +69,20 @@ def reasons_not_ready(scoreboard: Scoreboard, now: float) -> list[str]:
         reasons.append("workers crash as fast as they start")
     if not queue_is_seen(scoreboard, now):
         reasons.append(f"the queue was not reached for {QUEUE_SILENCE:.0f} seconds")
+    elif _no_worker_has_a_queue(scoreboard):
+        # The keeper only reads: on a full disk it sees a queue that takes nothing.
+        reasons.append("the queue is away: each worker failed to use it; their log lines say why")
     return reasons
+
+
+def _no_worker_has_a_queue(scoreboard: Scoreboard) -> bool:
+    up = [slot for slot in worker_slots(scoreboard) if _is_up(scoreboard, slot)]
+    rows = [scoreboard.read_work(slot) for slot in up]
+    return bool(rows) and all(row is not None and row.queue_up == QueueLink.AWAY for row in rows)
+
+
+def _is_up(scoreboard: Scoreboard, slot: int) -> bool:
+    return bool(scoreboard.life(slot).state == SlotState.UP)
 
 
 def queue_is_seen(scoreboard: Scoreboard, now: float) -> bool:
@@ -78,8 +91,8 @@ def queue_is_seen(scoreboard: Scoreboard, now: float) -> bool:
     if seen_at and now - seen_at < QUEUE_SILENCE:
         return True
     for slot in worker_slots(scoreboard):
-        if scoreboard.life(slot).state == SlotState.UP:
+        if _is_up(scoreboard, slot):
             row = scoreboard.read_work(slot)
-            if row is not None and row.queue_up:
+            if row is not None and row.queue_up == QueueLink.UP:
                 return True
     return False

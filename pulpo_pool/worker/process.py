@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Final
 from tenacity import Retrying, retry_if_exception, stop_never, wait_random_exponential
 
 from pulpo_pool.errors import (
+    ConfigError,
     ExitCode,
     QueueCorrupt,
+    QueueError,
     QueueUnavailable,
 )
-from pulpo_pool.log import set_up_logging
+from pulpo_pool.log import keep_logging, set_up_logging
 from pulpo_pool.metrics import JobMetrics, enter_multiprocess
 from pulpo_pool.queues.adapter import Owner
-from pulpo_pool.scoreboard import Activity, ExitReason, Order, writing
+from pulpo_pool.scoreboard import Activity, ExitReason, Order, QueueLink, writing
 from pulpo_pool.worker.boot import leave_boot_error
 from pulpo_pool.worker.hygiene import Hygiene
 from pulpo_pool.worker.lease import LeaseKeeper
@@ -48,6 +50,7 @@ EXIT_LEFT: Final = 0  # as planned; the scoreboard says why
 EXIT_FAILED: Final = 1
 EXIT_BOOT_FAILED: Final = 3
 LONGEST_RECONNECT_WAIT: Final = 30.0  # seconds
+LAST_RECONNECT_WAIT: Final = 1.0  # the same, once told to leave with a job unsettled
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ class Worker:
             f"worker {self._seat.label}",
             level=self._settings.log_level,
             log_format=self._settings.log_format,
+            slot=self._seat.slot,
         )
         try:
             self._loop = self._boot()
@@ -122,10 +126,10 @@ class Worker:
             row.heartbeat = self._plan.clock.monotonic()
             row.jobs_done = row.queue_up = 0
         enter_multiprocess(self._plan.metrics_directory, seat.label)
-        self._metrics = (
-            self._plan.make_metrics()
-        )  # first: a name taken by an app's metric fails in the app
+        # First: a name that an app's metric takes as well then fails in the app's own line.
+        self._metrics = self._plan.make_metrics()
         self._app = self._plan.load_app()
+        keep_logging()
         self._app.use(settings)
         self._metrics.prepare(settings.queues, [h.request_type for h in self._app.registry])
         if seat.slot == 0:
@@ -133,7 +137,7 @@ class Worker:
         self._hygiene = Hygiene(self._signals, seat.wakeup_end)
         for hook in self._app.worker_start_hooks:
             hook()
-        queue = self._connected()
+        queue: QueueAdapter = self._until_it_works()(self._open)
         self._lease = LeaseKeeper(queue, seat.lifeline, self._note_orphaned)
         self._report = WorkerReport(
             seat, self._metrics, self._fields, self._lease, self._plan.clock
@@ -167,7 +171,7 @@ class Worker:
                 self._rest(loop)
             elif self._while_queue_is_up(loop, loop.turn):
                 empty_turns = 0
-                self._hygiene.tidy_streams()
+                self._hygiene.tidy_up()
             elif not self._woken():
                 empty_turns += 1
                 if self._patience and empty_turns >= self._patience:
@@ -175,78 +179,104 @@ class Worker:
 
     def _while_queue_is_up(self, loop: WorkerLoop, step: Callable[[], bool | None]) -> bool:
         """Take a step; while the queue is away, reconnect and take it again."""
-        while True:
-            try:
-                return bool(step())
-            except QueueUnavailable as error:
-                self._seat.work.queue_up = 0
-                logger.warning("the queue is unavailable: %s", error)
-                self._metrics.reconnected()
-                try:
-                    loop.queue = self._lease.queue = self._connected()
-                except _Leave:
-                    return False
+        try:
+            return bool(step())
+        except QueueUnavailable as error:
+            self._say_queue_is_away(error)
+        try:
+            return bool(self._until_it_works()(self._reconnect_and_take, loop, step))
+        except _Leave:
+            return False
 
     def _rest(self, loop: WorkerLoop) -> None:
         """Reserve nothing until the master says otherwise."""
         self._while_queue_is_up(loop, loop.finish)
         self._report.show(Activity.IDLE, "resting")
-        self._nap(self._settings.sleep_duration)
+        self._hygiene.tidy_signals()
+        if self._seat.life.order == Order.REST:
+            self._nap(self._settings.sleep_duration)
         self._woken()
 
     def _before_wait(self) -> None:
         self._hygiene.tidy_signals()
-        self._hygiene.tidy_directory()
         self._report.idle()
+        if self._told_to_stop or self._seat.life.order != Order.WORK:
+            # The signal that said so may have come while a handler kept signals from us.
+            with suppress(BlockingIOError):
+                os.write(self._seat.wakeup_end, b"!")
 
     # -- the queue ----------------------------------------------------------------------------
 
-    def _connected(self) -> QueueAdapter:
-        """Return an open queue, after as many tries as it takes."""
+    def _open(self) -> QueueAdapter:
         owner = Owner(self._seat.pool, self._seat.instance, self._seat.slot, self._seat.serial)
-        retrying = Retrying(
+        queue = self._plan.open_queue(owner)
+        queue.interrupts = (self._seat.wakeup, self._seat.lifeline)
+        queue.before_wait = self._before_wait
+        self._seat.work.queue_up = QueueLink.UP
+        return queue
+
+    def _reconnect_and_take(self, loop: WorkerLoop, step: Callable[[], bool | None]) -> bool:
+        with suppress(QueueError):
+            loop.queue.close()
+        loop.queue = self._lease.queue = self._open()
+        self._metrics.reconnected()
+        return bool(step())
+
+    def _until_it_works(self) -> Retrying:
+        """Return what calls again and again, ever more slowly, while the queue is away.
+
+        What follows an opening is tried inside too: a full disk can be opened.
+        """
+        return Retrying(
             retry=retry_if_exception(self._is_worth_waiting),
             wait=wait_random_exponential(multiplier=0.1, max=LONGEST_RECONNECT_WAIT),
             stop=stop_never,
             sleep=self._nap_unless_leaving,
-            before_sleep=self._say_queue_is_away,
+            before_sleep=self._note_failed_try,
             reraise=True,
         )
-        queue = retrying(self._plan.open_queue, owner)
-        queue.interrupts = (self._seat.wakeup, self._seat.lifeline)
-        queue.before_wait = self._before_wait
-        self._seat.work.queue_up = 1
-        return queue
 
     def _is_worth_waiting(self, error: BaseException) -> bool:
-        """A server may come back; a damaged store at the first opening is a mistake to report."""
-        if isinstance(error, QueueCorrupt):
+        """A queue may come back; what was wrong from the first is a mistake to report."""
+        if isinstance(error, QueueCorrupt | ConfigError):
             return self._loop is not None
         return isinstance(error, QueueUnavailable)
 
-    def _say_queue_is_away(self, state: RetryCallState) -> None:
+    def _note_failed_try(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
+        self._say_queue_is_away(error)
+        self._seat.work.heartbeat = self._plan.clock.monotonic()
+        if self._loop is None:
+            # Booted, but without a queue: /readyz says so, and nothing is restarted for it.
+            self._seat.work.activity = Activity.IDLE
+            self._seat.ring()
+
+    def _say_queue_is_away(self, error: BaseException | None) -> None:
+        self._seat.work.queue_up = QueueLink.AWAY
         if isinstance(error, QueueCorrupt):
-            logger.error("%s", error)
+            logger.error("the queue is unusable: %s", error)
         else:
             logger.warning("the queue is unavailable: %s", error)
-        self._seat.work.heartbeat = self._plan.clock.monotonic()
-        # Booted, but without a queue: /readyz says so, and nothing is restarted for it.
-        self._seat.work.activity = Activity.IDLE
-        self._seat.ring()
 
     def _nap_unless_leaving(self, seconds: float) -> None:
         """Wait, and give up only when there is nothing left to settle.
 
         A job that is done but not acknowledged is worth the rest of the drain timeout.
         """
-        self._nap(seconds)
+        self._hygiene.tidy_signals()
+        self._leave_if_told()
+        self._nap(min(seconds, LAST_RECONNECT_WAIT) if self._is_stopping() else seconds)
         self._woken()
+        self._leave_if_told()
+
+    def _leave_if_told(self) -> None:
         if self._is_stopping() and not (self._loop and self._loop.has_unsettled):
             raise _Leave
 
     def _nap(self, seconds: float) -> None:
-        select.select([self._seat.wakeup, self._seat.lifeline], [], [], seconds)
+        # A lifeline that has ended would end every nap at once.
+        watched = [self._seat.wakeup, *([] if self._told_to_stop else [self._seat.lifeline])]
+        select.select(watched, [], [], seconds)
 
     # -- signals and leaving ------------------------------------------------------------------
 
@@ -300,7 +330,7 @@ class Worker:
         for hook in self._app.worker_stop_hooks:
             try:
                 hook()
-            except Exception:
+            except BaseException:  # sys.exit() in a hook must not look like a failed worker
                 logger.exception("a worker-stop hook failed")
         with suppress(Exception):
             self._app.close()

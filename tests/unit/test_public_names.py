@@ -31,6 +31,7 @@ def test_the_packages_names_are_frozen():
         "RequestResult",
         "ResultKind",
         "Settings",
+        "SoftTimeLimit",
         "Transient",
     ]
 
