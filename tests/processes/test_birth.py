@@ -48,13 +48,20 @@ def spawner_of(nest, body=take_place):
     return DirectSpawner({Role.WORKER: body}, links)
 
 
+def spawned(spawner):
+    """Order a process and return it as it waits for its answer."""
+    spawner.spawn(ORDER)
+    (newborn,) = spawner.births()
+    return newborn
+
+
 def untouched(nest):
     row = nest.scoreboard.work(ORDER.slot)
     return (row.seq, row.serial, row.activity) == (0, 0, 0)
 
 
 def test_a_newborn_that_is_told_go_takes_its_place(nest):
-    newborn = spawner_of(nest).spawn(ORDER)
+    newborn = spawned(spawner_of(nest))
     newborn.go()
 
     assert wait_for_end(newborn.pid) == 0
@@ -62,7 +69,7 @@ def test_a_newborn_that_is_told_go_takes_its_place(nest):
 
 
 def test_one_killed_before_go_has_touched_nothing_and_go_does_no_harm(nest):
-    newborn = spawner_of(nest).spawn(ORDER)
+    newborn = spawned(spawner_of(nest))
     os.kill(newborn.pid, signal.SIGKILL)
     until(lambda: os.waitid(os.P_PID, newborn.pid, os.WEXITED | os.WNOWAIT))
     newborn.go()
@@ -74,7 +81,7 @@ def test_one_killed_before_go_has_touched_nothing_and_go_does_no_harm(nest):
 
 @pytest.mark.parametrize("answer", [b"", b"N"], ids=["no answer", "another answer"])
 def test_one_that_is_refused_leaves_without_touching_anything(nest, answer):
-    newborn = spawner_of(nest).spawn(ORDER)
+    newborn = spawned(spawner_of(nest))
     os.write(newborn._answer, answer)
     os.close(newborn._answer)
 
@@ -88,7 +95,7 @@ def test_one_whose_master_dies_before_go_leaves_without_touching_anything(nest):
     master = os.fork()
     if master == 0:
         try:
-            os.write(writer, b"%d\n" % spawner_of(nest).spawn(ORDER).pid)
+            os.write(writer, b"%d\n" % spawned(spawner_of(nest)).pid)
             signal.pause()
         finally:
             os._exit(1)
@@ -118,7 +125,7 @@ def test_a_signal_sent_before_the_first_instruction_is_not_lost(nest):
     spawner = spawner_of(nest, body)
     ends = []
     for _ in range(30):
-        newborn = spawner.spawn(ORDER)
+        newborn = spawned(spawner)
         os.kill(newborn.pid, signal.SIGTERM)
         newborn.go()
         ends.append(wait_for_end(newborn.pid))
@@ -128,7 +135,7 @@ def test_a_signal_sent_before_the_first_instruction_is_not_lost(nest):
 
 def test_the_masters_own_signals_are_unmasked_again_after_a_fork(nest):
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    newborn = spawner_of(nest).spawn(ORDER)
+    newborn = spawned(spawner_of(nest))
     after = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     newborn.go()
     wait_for_end(newborn.pid)
@@ -151,7 +158,7 @@ def test_a_newborn_keeps_only_the_descriptors_of_its_place(nest, tmp_path):
             here.add(fd)
         return 0 if here == ours else 1
 
-    newborn = spawner_of(nest, body).spawn(ORDER)
+    newborn = spawned(spawner_of(nest, body))
     newborn.go()
     code = wait_for_end(newborn.pid)
     os.close(secret)
@@ -165,7 +172,7 @@ def test_a_newborn_leads_a_group_of_its_own_and_goes_first_when_memory_runs_out(
         score = Path("/proc/self/oom_score_adj")
         return 0 if leads and (not score.exists() or int(score.read_text()) >= 300) else 1
 
-    newborn = spawner_of(nest, body).spawn(ORDER)
+    newborn = spawned(spawner_of(nest, body))
     newborn.go()
 
     assert wait_for_end(newborn.pid) == 0
@@ -177,7 +184,7 @@ def test_a_body_that_raises_never_runs_back_into_its_master(nest, capfd):
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - it is never closed
         raise RuntimeError("out of the body")
 
-    newborn = spawner_of(nest, body).spawn(ORDER)
+    newborn = spawned(spawner_of(nest, body))
     newborn.go()
 
     assert wait_for_end(newborn.pid) == 1

@@ -78,7 +78,7 @@ except FileExistsError:
 """
         + SHOP
     )
-    with PoolProcess(tmp_path, "-w", "3", app=lucky) as pool:
+    with PoolProcess(tmp_path, "-w", "3", "--no-preload", app=lucky) as pool:
         pool.ready(1)
         pool.publish("note", [{"n": 1}])
         eventually(lambda: pool.numbers("done") == [1], what="the lucky one works")
