@@ -100,7 +100,8 @@ def test_a_running_pool_whose_app_breaks_backs_off_says_so_and_recovers(tmp_path
         # A quarter at a time: the other worker stays while its neighbour is down.
         pool.publish("note", [{"n": 1}])
         eventually(lambda: pool.numbers("done") == [1], what="the pool still works")
-        os.kill(pool.pid_of(pool.workers_in("idle")[0]), signal.SIGKILL)
+        survivor, *_ = eventually(lambda: pool.workers_in("idle"), what="the job is settled")
+        os.kill(pool.pid_of(survivor), signal.SIGKILL)
         eventually(
             lambda: pool.status()["master"]["crash_looping"], what="the pool sees its crash loop"
         )
