@@ -130,6 +130,20 @@ def test_a_rolled_back_error_replaces_the_last_one(path):
         assert queue.peek(job_id).error == "second"
 
 
+def test_a_lease_that_ended_may_be_settled_until_somebody_takes_the_job(path):
+    """A slow worker's work counts, as long as nobody else has begun it."""
+    clock = ManualClock()
+    with FileQueueAdapter(path, clock=clock, lease=10) as queue:
+        queue.enqueue_many([say("one"), say("two")])
+        one, two = reserve(queue), reserve(queue)
+        clock.advance(11)
+        queue.touch(one)
+        queue.commit(two)
+
+        assert queue.stats() == {"default": QueueStats(reserved=1)}
+        assert queue.dequeue() is None
+
+
 def test_thousands_that_fall_due_at_once_are_all_found(path):
     """More than one transaction may promote."""
     clock = ManualClock()
