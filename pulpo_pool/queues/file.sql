@@ -22,7 +22,10 @@ CREATE TABLE IF NOT EXISTS jobs (
     owner    TEXT,
     reason   TEXT,
     error    TEXT,
-    raw      BLOB    NOT NULL                    -- last, so that reading the rest stays short
+    raw      BLOB    NOT NULL,                   -- last, so that reading the rest stays short
+    -- For people who write rows by hand: what would confuse the statements below is refused.
+    CHECK (typeof(priority) = 'integer' AND priority >= 0),
+    CHECK (iif(state = 0 OR state = 3, due IS NULL, (state = 1 OR state = 2) AND due IS NOT NULL))
 );
 -- Partial, so that a job is in one of them at a time; `state` is repeated as a column because
 -- SQLite counts without visiting the rows only if the index has all that the query names.
