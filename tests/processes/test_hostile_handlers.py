@@ -179,6 +179,19 @@ def test_one_worker_lives_through_all_of_it_and_the_drain_ends_clean(tmp_path):
     assert code == 0
 
 
+def test_a_drain_that_comes_while_a_handler_keeps_signals_away_is_heard(tmp_path):
+    with PoolProcess(tmp_path, *OPTIONS, app=SHOP, http=None) as pool:
+        pool.ready().publish("keeps_signals_away_until_told", [{}])
+        eventually(lambda: pool.lines("keeps"), what="the handler runs")
+        pool.signal(signal.SIGTERM)
+        eventually(lambda: "draining" in pool.log, what="the pool drains")
+        pool.let_go()
+        code = pool.wait()
+
+    assert code == 0
+    assert pool.empty()
+
+
 def test_closed_standard_streams_harm_neither_jobs_nor_the_queue(tmp_path):
     """As daemons are started: without them, files opened next would be given their numbers."""
     (tmp_path / "shop.py").write_text(SHOP)

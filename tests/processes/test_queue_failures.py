@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import count
-from pathlib import Path
 
 import pytest
 from pool import PoolProcess, eventually
@@ -18,10 +18,12 @@ from shops import SHOP
 from pulpo_pool import Message
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.publishing import Publisher
-from pulpo_pool.queues.adapter import JobState
+from pulpo_pool.queues.adapter import JobState, QueueStats
 from pulpo_pool.queues.opening import file_url, open_queue
 
 OPTIONS = ("-w", "2", "--sleep-duration", "0.2")
+
+FILES = ("queue.db", "queue.db-wal", "queue.db-shm")
 
 # As root, permissions mean nothing: two capabilities are given up for good first (prctl(2)).
 GIVE_UP = """
@@ -42,8 +44,8 @@ class Patient:
         self.pids = sorted(pool.worker_pids())
 
     def remove(self):
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        for name in FILES:
+            self.path.with_name(name).unlink(missing_ok=True)
 
     def replace(self, content):
         """Put other bytes into the database's place, as a careless restore would."""
@@ -263,3 +265,33 @@ def test_a_database_that_may_not_be_written_is_named_until_it_may(tmp_path):
     assert f"{data}/queue.db" in said
     assert "must be writable for user" in said
     assert same_workers
+
+
+def move(source, target):
+    for name in FILES:
+        with suppress(FileNotFoundError):
+            (source / name).rename(target / name)
+
+
+def test_a_job_that_is_done_but_not_settled_outlives_a_queue_that_is_away(tmp_path):
+    """Even when the pool is told to stop meanwhile: repeating it would cost more than waiting."""
+    home, aside = tmp_path / ".pulpo", tmp_path / "aside"
+    aside.mkdir()
+    arguments = ("-w", "1", "--drain-timeout", "600")
+    with PoolProcess(tmp_path, *arguments, app=SHOP) as pool:
+        pool.ready().publish("hold", [{"n": 1}])
+        eventually(lambda: pool.lines("started"), what="the handler runs")
+        move(home, aside)
+        (home / "queue.db").mkdir()
+        pool.let_go()
+        eventually(lambda: pool.http("/readyz")[0] == 503, what="the worker missed its queue")
+        pool.signal(signal.SIGTERM)
+        eventually(lambda: pool.status()["master"]["state"] == "draining", what="it drains")
+        (home / "queue.db").rmdir()
+        move(aside, home)
+        code = pool.wait()
+        left = pool.stats()
+
+    assert code == 0
+    assert len(pool.lines("started")) == 1
+    assert left == QueueStats()
