@@ -105,7 +105,6 @@ class Crew:
     def tell_to_leave(self, slot: Slot, reason: ExitReason, deadline: float) -> None:
         """Ask a child to finish and go; it is told once, by its row and one signal."""
         slot.told_to_leave(reason, deadline)
-        self.table.to_recycle.discard(slot.index)
         self._write_order(slot)
         send(slot.pid, signal.SIGTERM)
 
@@ -203,6 +202,7 @@ class Crew:
             had_a_job=had_a_job,
             jitter=self._jitter,
         )
+        self.table.to_recycle.discard(slot.index)  # its next life is a new one anyway
         life = self._scoreboard.life(slot.index)
         with writing(life):
             life.state, life.pid = slot.state, 0
