@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from itertools import count
 
 import pytest
@@ -267,31 +267,26 @@ def test_a_database_that_may_not_be_written_is_named_until_it_may(tmp_path):
     assert same_workers
 
 
-def move(source, target):
-    for name in FILES:
-        with suppress(FileNotFoundError):
-            (source / name).rename(target / name)
-
-
-def test_a_job_that_is_done_but_not_settled_outlives_a_queue_that_is_away(tmp_path):
+def test_a_job_that_is_done_but_not_settled_outlives_a_full_disk(tmp_path):
     """Even when the pool is told to stop meanwhile: repeating it would cost more than waiting."""
-    home, aside = tmp_path / ".pulpo", tmp_path / "aside"
-    aside.mkdir()
-    arguments = ("-w", "1", "--drain-timeout", "600")
-    with PoolProcess(tmp_path, *arguments, app=SHOP) as pool:
-        pool.ready().publish("hold", [{"n": 1}])
-        eventually(lambda: pool.lines("started"), what="the handler runs")
-        move(home, aside)
-        (home / "queue.db").mkdir()
-        pool.let_go()
-        eventually(lambda: pool.http("/readyz")[0] == 503, what="the worker missed its queue")
-        pool.signal(signal.SIGTERM)
-        eventually(lambda: pool.status()["master"]["state"] == "draining", what="it drains")
-        (home / "queue.db").rmdir()
-        move(aside, home)
-        code = pool.wait()
-        left = pool.stats()
+    with small_disk(tmp_path / "disk") as disk:
+        url = file_url(str(disk / "queue.db"))
+        arguments = ("-w", "1", "--drain-timeout", "600", "--broker", url)
+        with PoolProcess(tmp_path, *arguments, app=SHOP) as pool, open_queue(url) as queue:
+            job = Message(request_type="hold", body={"n": 1})
+            Publisher(queue, SystemClock()).publish_many([job])
+            eventually(lambda: pool.lines("started"), what="the handler runs")
+            fill(disk / "filler")
+            pool.let_go()
+            eventually(lambda: "the disk is full" in pool.log, what="settling fails")
+            pool.signal(signal.SIGTERM)
+            eventually(lambda: pool.status()["master"]["state"] == "draining", what="it drains")
+            held = queue.stats()["default"]
+            (disk / "filler").unlink()
+            code = pool.wait()
+            left = queue.stats()
 
+    assert held == QueueStats(reserved=1)
+    assert left == {}
     assert code == 0
     assert len(pool.lines("started")) == 1
-    assert left == QueueStats()
