@@ -20,7 +20,7 @@ class Child:
     """
 
     def __init__(self, work, *arguments):
-        self._reading, writing = os.pipe()
+        self.pipe, writing = os.pipe()
         self._rest = b""
         self.pid = os.fork()
         if self.pid == 0:
@@ -41,19 +41,19 @@ class Child:
         """Return the next thing the child told; None when it is gone."""
         end = time.monotonic() + deadline
         while b"\n" not in self._rest:
-            readable, _, _ = select.select([self._reading], [], [], max(0, end - time.monotonic()))
+            readable, _, _ = select.select([self.pipe], [], [], max(0, end - time.monotonic()))
             assert readable, "the child says nothing"
-            chunk = os.read(self._reading, 65_536)
+            chunk = os.read(self.pipe, 65_536)
             if not chunk:
                 return None
             self._rest += chunk
         line, _, self._rest = self._rest.partition(b"\n")
         return json.loads(line)
 
-    def result(self):
+    def result(self, deadline=DEADLINE):
         """Wait for the end; return what `work` returned."""
         last = None
-        while (told := self.heard()) is not None:
+        while (told := self.heard(deadline)) is not None:
             last = told
         self.reap()
         assert isinstance(last, dict), f"died after {last}"
@@ -66,7 +66,7 @@ class Child:
     def reap(self):
         if self.pid:
             os.waitpid(self.pid, 0)
-            os.close(self._reading)
+            os.close(self.pipe)
             self.pid = 0
 
     def end(self):
@@ -75,6 +75,13 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 self.kill()
             self.reap()
+
+
+def first_to_tell(started):
+    """Wait until one of several children has told something; return that child."""
+    readable, _, _ = select.select([child.pipe for child in started], [], [], DEADLINE)
+    assert readable, "no child says anything"
+    return next(child for child in started if child.pipe in readable)
 
 
 @contextlib.contextmanager

@@ -119,7 +119,6 @@ class Crew:
     def tell_to_leave(self, slot: Slot, reason: ExitReason, deadline: float) -> None:
         """Ask a child to finish and go; it is told once, by its row and one signal."""
         slot.told_to_leave(reason, deadline)
-        self.table.to_recycle.pop(slot.index, None)
         self._write_order(slot)
         if slot.pid:
             send(slot.pid, signal.SIGTERM)
@@ -249,6 +248,7 @@ class Crew:
         leaves_for_good = slot.role is Role.TEMPLATE and slot.order is Order.LEAVE
         if leaves_for_good:
             slot.retires()
+        self.table.to_recycle.pop(slot.index, None)  # its next life is a new one anyway
         life = self._scoreboard.life(slot.index)
         with writing(life):
             life.state, life.pid = slot.state, 0

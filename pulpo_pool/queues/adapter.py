@@ -65,7 +65,7 @@ class Owner:
     def read(cls, text: str) -> Owner | None:
         """Return the owner written in `text`; None for one that is not a pool's worker."""
         parts = text.split("/")
-        if len(parts) != 4 or not (parts[2].isdigit() and parts[3].isdigit()):  # noqa: PLR2004
+        if len(parts) != 4 or not (parts[2].isdecimal() and parts[3].isdecimal()):  # noqa: PLR2004
             return None
         return cls(parts[0], parts[1], int(parts[2]), int(parts[3]))
 

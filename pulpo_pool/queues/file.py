@@ -60,7 +60,7 @@ class FileQueueAdapter(QueueAdapter):
 
     def enqueue_many(self, messages: Iterable[Message]) -> list[str]:
         """Store all messages or none; return their job_ids in order."""
-        self._check_process()
+        self._check_usable()
         now = self.clock.now()
         rows = [file_turns.row(message, self.codec.encode(message), now) for message in messages]
         if not rows:
@@ -78,7 +78,7 @@ class FileQueueAdapter(QueueAdapter):
 
     def settle(self, settlement: Settlement) -> None:
         """Commit, roll back or bury; raise ReservationLost if somebody took the job back."""
-        self._check_process()
+        self._check_usable()
         settled, rings = self._store.turn(self._turns.settle, settlement)
         self._ring(rings)
         if settled is Settled.LOST:
@@ -86,7 +86,7 @@ class FileQueueAdapter(QueueAdapter):
 
     def touch(self, reservation: Reservation) -> None:
         """Renew the lease; raise ReservationLost if somebody took the job back."""
-        self._check_process()
+        self._check_usable()
         lease_end = self.clock.now() + self.lease
         kept = self._store.turn(
             file_turns.touch, lease_end, int(reservation.job_id), reservation.token
@@ -99,7 +99,7 @@ class FileQueueAdapter(QueueAdapter):
         self, settlement: Settlement | None, timeout: float = 0.0
     ) -> tuple[Settled, Reservation | None]:
         """Settle the last job and reserve the next in one transaction; then wait, if need be."""
-        self._check_process()
+        self._check_usable()
         if timeout > 0:
             # Before the look, so that whoever publishes after it finds somebody listening.
             self._bells.listen(self.queues)
@@ -147,7 +147,7 @@ class FileQueueAdapter(QueueAdapter):
 
     def rescue(self, judge: Judge, limit: CrashLimit) -> list[Rescued]:
         """Take back the jobs of dead owners, in all queues of the file."""
-        self._check_process()
+        self._check_usable()
         plans = file_rescue.plan(self._store, judge, limit)
         if not plans:
             return []
@@ -157,25 +157,25 @@ class FileQueueAdapter(QueueAdapter):
 
     def stats(self) -> Mapping[str, QueueStats]:
         """Return the counts of every queue that has jobs, by queue."""
-        self._check_process()
+        self._check_usable()
         return people.stats(self._store, self.clock.now())
 
     # -- for people ---------------------------------------------------------------------------
 
     def peek(self, job_id: str) -> JobRecord:
         """Return a job in any state without taking it; raise NoSuchJob."""
-        self._check_process()
+        self._check_usable()
         return people.peek(self._store, job_id, self.codec, self.clock.now())
 
     def list_jobs(self, state: JobState, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
         """Yield the jobs in a state, in the order they would run; of all queues unless named."""
-        self._check_process()
+        self._check_usable()
         self._promote_all()
         return people.list_jobs(self._store, state, queues, self.codec)
 
     def kick(self, job_ids: Collection[str]) -> int:
         """Make buried or delayed jobs ready with a fresh count; return how many. NoSuchJob."""
-        self._check_process()
+        self._check_usable()
         self._promote_all()
         kicked = self._store.write(people.kick, job_ids)
         self._ring(kicked)
@@ -183,19 +183,19 @@ class FileQueueAdapter(QueueAdapter):
 
     def kick_all(self, *, queues: Collection[str] = ()) -> int:
         """Make every buried job ready with a fresh count; return how many."""
-        self._check_process()
+        self._check_usable()
         kicked = people.kick_all(self._store, queues)
         self._ring(kicked)
         return kicked.total()
 
     def delete(self, job_id: str) -> None:
         """Remove a job in any state; raise NoSuchJob."""
-        self._check_process()
+        self._check_usable()
         self._store.write(people.delete, job_id)
 
     def purge(self, state: JobState, *, queues: Collection[str] = ()) -> int:
         """Remove every job in a state; return how many."""
-        self._check_process()
+        self._check_usable()
         self._promote_all()
         return people.purge(self._store, state, queues)
 
@@ -212,3 +212,8 @@ class FileQueueAdapter(QueueAdapter):
         self._bells.close()
         if os.getpid() == self._opened_in:
             self._store.close()  # a fork's copy is not its to close
+
+    def _check_usable(self) -> None:
+        self._check_process()
+        if self._store.closed:
+            raise QueueUnavailable(f"file queue {self.path}: this adapter is closed")

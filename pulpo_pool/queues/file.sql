@@ -4,6 +4,8 @@
 -- due: Unix seconds; when a delayed job becomes ready, when a reservation's lease ends.
 -- token: which lease; a settlement that names another one is lost.
 --
+-- raw is read as a BLOB, because people who insert rows by hand write text.
+--
 -- A word in braces is filled in once, when the statement is built. States are written out, never
 -- bound: SQLite uses a partial index only for a query that names its states.
 
@@ -20,7 +22,10 @@ CREATE TABLE IF NOT EXISTS jobs (
     owner    TEXT,
     reason   TEXT,
     error    TEXT,
-    raw      BLOB    NOT NULL                    -- last, so that reading the rest stays short
+    raw      BLOB    NOT NULL,                   -- last, so that reading the rest stays short
+    -- For people who write rows by hand: what would confuse the statements below is refused.
+    CHECK (typeof(priority) = 'integer' AND priority >= 0),
+    CHECK (iif(state = 0 OR state = 3, due IS NULL, (state = 1 OR state = 2) AND due IS NOT NULL))
 );
 -- Partial, so that a job is in one of them at a time; `state` is repeated as a column because
 -- SQLite counts without visiting the rows only if the index has all that the query names.
@@ -57,7 +62,7 @@ SELECT priority, id FROM jobs WHERE state = 0 AND queue = ?
 UPDATE jobs SET state = 2, attempts = attempts + 1, due = ?, token = ?, owner = ?
 WHERE id = (SELECT id FROM ({heads} ORDER BY priority, id LIMIT 1))
 AND ? < ({next_due})  -- what is due goes first: the statement does nothing then
-RETURNING id, queue, raw, attempts, crashes;
+RETURNING id, queue, CAST(raw AS BLOB), attempts, crashes;
 
 -- name: has_ready
 SELECT 1 FROM jobs WHERE state = 0 AND queue = ? LIMIT 1;
@@ -83,7 +88,7 @@ SELECT id, token, owner, crashes FROM jobs WHERE state = 2 AND owner IS NOT NULL
 UPDATE jobs SET state = ?, due = ?, crashes = ?, attempts = max(0, attempts - ?),
     reason = ?, error = coalesce(?, error), owner = NULL
 WHERE id = ? AND token = ? AND state = 2
-RETURNING queue, raw;
+RETURNING queue, CAST(raw AS BLOB);
 
 -- name: stats
 SELECT queue, state, count(*) FROM jobs WHERE state = 0 GROUP BY queue
@@ -97,16 +102,16 @@ SELECT queue, iif(due <= ?1, 0, 2) AS seen_as, count(*) FROM jobs WHERE state = 
 GROUP BY queue, seen_as;
 
 -- name: peek
-SELECT id, queue, state, raw, priority, attempts, crashes, due, owner, reason, error
+SELECT id, queue, state, CAST(raw AS BLOB), priority, attempts, crashes, due, owner, reason, error
 FROM jobs WHERE id = ?;
 
 -- name: page_standing
-SELECT id, queue, state, raw, priority, attempts, crashes, due, owner, reason, error
+SELECT id, queue, state, CAST(raw AS BLOB), priority, attempts, crashes, due, owner, reason, error
 FROM jobs WHERE state = {state} AND queue = ? AND (priority, id) > (?, ?)
 ORDER BY priority, id LIMIT ?;
 
 -- name: page_timed
-SELECT id, queue, state, raw, priority, attempts, crashes, due, owner, reason, error
+SELECT id, queue, state, CAST(raw AS BLOB), priority, attempts, crashes, due, owner, reason, error
 FROM jobs WHERE state = {state} AND (due, queue, id) > (?, ?, ?)
 ORDER BY due, queue, id LIMIT ?;
 

@@ -106,13 +106,15 @@ def entrust(path: str, database: str) -> None:
 
     Otherwise a look as root would leave files that the pool's own user cannot open.
     """
-    like = os.stat(database)  # noqa: PTH116 - the store speaks in plain paths
+    like, made = os.stat(database), os.stat(path)  # noqa: PTH116 - the store speaks in plain paths
     mode = stat.S_IMODE(like.st_mode) & 0o666
-    if stat.S_ISDIR(os.stat(path).st_mode):  # noqa: PTH116
+    if stat.S_ISDIR(made.st_mode):
         mode |= (mode & 0o444) >> 2
-    os.chmod(path, mode)  # noqa: PTH101
-    if os.geteuid() == 0:
-        os.chown(path, like.st_uid, like.st_gid)
+    with suppress(PermissionError):  # another user made it; whether it is open to us will be seen
+        if stat.S_IMODE(made.st_mode) != mode:
+            os.chmod(path, mode)  # noqa: PTH101
+        if os.geteuid() == 0:
+            os.chown(path, like.st_uid, like.st_gid)
 
 
 def identity(path: str) -> tuple[int, int] | None:

@@ -44,7 +44,7 @@ class FileStore:
         self._syncs = durability == "full"
         self._mutex = threading.Lock()
         self._session: Session | None = None
-        self._closed = False
+        self.closed = False
         with self._mutex:
             self._open()
 
@@ -94,7 +94,7 @@ class FileStore:
     def close(self) -> None:
         """Let go of the file for good."""
         with self._mutex:
-            self._closed = True
+            self.closed = True
             self._drop()
 
     def _transact(self, work: Callable[[sqlite3.Cursor, *Ts], T], arguments: tuple[*Ts]) -> T:
@@ -119,7 +119,7 @@ class FileStore:
         return True
 
     def _open(self) -> Session:
-        if self._closed:
+        if self.closed:
             raise QueueUnavailable(f"file queue {self.path}: this adapter is closed")
         try:
             session = self._session = Session(self.path)

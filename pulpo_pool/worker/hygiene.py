@@ -33,7 +33,7 @@ class Hygiene:
         os.umask(self._umask)
 
     def tidy_signals(self) -> None:
-        """Take back the signals of the pool, and their wake-up. Done only before waiting: 5 us."""
+        """Take back the signals of the pool, and their wake-up. Done only before waiting: 20 us."""
         signal.set_wakeup_fd(self._wakeup_end, warn_on_full_buffer=False)
         for number, handler in self._signals.items():
             if signal.getsignal(number) is not handler:
@@ -41,7 +41,7 @@ class Hygiene:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
 
     def tidy_up(self) -> None:
-        """Undo what would reach the next job: directory, umask, alarm and streams. 1.5 us a job."""
+        """Undo what would reach the next job: directory, umask, alarm and streams. 2 us a job."""
         signal.alarm(0)  # the timer of setitimer, too: it would end somebody else's job
         os.umask(self._umask)
         if self._home is not None:

@@ -51,6 +51,8 @@ EXIT_FAILED: Final = 1
 EXIT_BOOT_FAILED: Final = 3
 LONGEST_RECONNECT_WAIT: Final = 30.0  # seconds
 LAST_RECONNECT_WAIT: Final = 1.0  # the same, once told to leave with a job unsettled
+_ONLY_WAKE: Final = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT,
+                     signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,15 +286,8 @@ class Worker:
         """Note, never act: a handler that raised could tear a reply in two."""
         look, leave = self._on_look, self._on_leave
         self._signals = {
-            signal.SIGTERM: leave,
-            signal.SIGINT: leave,
-            signal.SIGUSR1: look,
-            signal.SIGUSR2: look,
-            signal.SIGHUP: look,
-            signal.SIGQUIT: look,
-            signal.SIGTSTP: look,
-            signal.SIGTTIN: look,
-            signal.SIGTTOU: look,
+            **dict.fromkeys((signal.SIGTERM, signal.SIGINT), leave),
+            **dict.fromkeys(_ONLY_WAKE, look),
         }
         for number, handler in self._signals.items():
             signal.signal(number, handler)

@@ -7,13 +7,14 @@ import resource
 import shutil
 import sqlite3
 import tempfile
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from queue_children import children
 
-from pulpo_pool.contracts.bench import drain, reserve
+from pulpo_pool.contracts.bench import DEADLINE, LONG, drain, reserve
 from pulpo_pool.errors import ConfigError, QueueCorrupt, QueueUnavailable
 from pulpo_pool.message import Message
 from pulpo_pool.queues import file_place
@@ -241,6 +242,17 @@ def test_an_idle_worker_follows_the_file(path):
         assert worker.dequeue() is not None
 
 
+def found_in_time(worker):
+    """Let a worker wait in a thread; return its job, or fail before it would look by itself."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(worker.dequeue(LONG)), daemon=True)
+    thread.start()
+    thread.join(DEADLINE)
+
+    assert not thread.is_alive(), "still waiting"
+    return found[0]
+
+
 def test_an_idle_worker_follows_its_whole_directory(tmp_path):
     path = str(tmp_path / "state" / "queue.db")
     with FileQueueAdapter(path) as worker:
@@ -249,7 +261,18 @@ def test_an_idle_worker_follows_its_whole_directory(tmp_path):
         with FileQueueAdapter(path) as publisher:
             publisher.enqueue(say())
 
-            assert worker.dequeue(30) is not None
+            assert found_in_time(worker) is not None
+
+
+def test_an_idle_worker_hangs_up_new_bells_when_they_are_removed(path):
+    """It notices at the end of a wait, and is woken by the next publisher."""
+    with FileQueueAdapter(path) as worker, FileQueueAdapter(path) as publisher:
+        worker.dequeue(0.001)
+        shutil.rmtree(path + ".bells")
+        worker.dequeue(0.001)
+        worker.before_wait = lambda: publisher.enqueue(say()) and None
+
+        assert found_in_time(worker) is not None
 
 
 def test_a_settlement_for_a_replaced_file_hits_no_other_job(path):
@@ -271,6 +294,7 @@ def test_a_settlement_for_a_replaced_file_hits_no_other_job(path):
     [
         lambda queue: queue.stats(),
         lambda queue: queue.kick_all(),
+        lambda queue: queue._store.write(lambda _cursor: None),
         lambda queue: queue.rescue(lambda _owner: Verdict(Fate.GONE), CrashLimit()),
     ],
 )
@@ -296,9 +320,10 @@ def test_publishing_into_a_deleted_log_is_noticed(path):
 def test_a_file_replaced_in_the_middle_of_publishing_is_noticed(path):
     with FileQueueAdapter(path) as queue:
         with pytest.raises(QueueUnavailable, match="replaced while it was written"):
-            queue._store.publish(lambda _cursor: remove(path))
+            queue._store.publish(lambda _cursor: Path(path).rename(path + ".old"))
 
-        assert queue.enqueue(say())
+        queue.enqueue(say("new"))
+        assert drain(queue) == ["new"]
 
 
 def test_a_directory_that_vanished_for_good_is_unavailable_until_it_is_back(tmp_path):
@@ -424,6 +449,21 @@ def test_a_database_that_may_not_be_written_is_named(open_directory):
 
     assert str(path) in told
     assert "must be writable for user" in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave files to others")
+def test_a_queue_may_be_shared_by_users(open_directory):
+    """What another user made beside the database need not be ours, only open to us."""
+    path = open_directory / "queue.db"
+    with FileQueueAdapter(str(path)) as queue:
+        path.chmod(0o666)
+        for name in ("queue.db.lock", "queue.db-wal", "queue.db-shm"):
+            (open_directory / name).chmod(0o666)
+        queue.enqueue(say())
+        with children(1, as_nobody, str(path)) as (child,):
+            told = child.result()
+
+    assert told == "worked"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave files to others")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,40 @@ def test_evidence_may_be_any_text(path):
         assert len(queue.peek(job_id).error) <= LONGEST_ERROR + 10
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"state": 1},
+        {"state": 2},
+        {"state": 0, "due": 1.0},
+        {"state": 7},
+        {"state": "ready"},
+        {"priority": "high"},
+        {"priority": -1},
+    ],
+)
+def test_rows_that_would_confuse_the_queue_cannot_be_written_by_hand(path, columns):
+    row = {"queue": "default", "state": 0, "priority": 5, "due": None, "raw": b"{}"} | columns
+    FileQueueAdapter(path).close()
+    with closing(sqlite3.connect(path)) as database, pytest.raises(sqlite3.IntegrityError):
+        database.execute(
+            "INSERT INTO jobs (queue, state, priority, due, raw)"
+            " VALUES (:queue, :state, :priority, :due, :raw)",
+            row,
+        )
+
+
+@pytest.mark.parametrize("owner", ["", "somebody", "a/b/c/d", "a/b/²/1", "a/b/1/2/3"])
+def test_owners_written_by_hand_are_never_rescued(path, owner):
+    with FileQueueAdapter(path, owner=Owner("pool", "start", 0, 1)) as queue:
+        queue.enqueue(say())
+        reserve(queue)
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("UPDATE jobs SET owner = ?", (owner,))
+
+        assert queue.rescue(lambda _owner: Verdict(Fate.GONE), CrashLimit()) == []
+
+
 def test_a_rolled_back_error_replaces_the_last_one(path):
     with FileQueueAdapter(path) as queue:
         job_id = queue.enqueue(say())
@@ -128,6 +164,20 @@ def test_a_rolled_back_error_replaces_the_last_one(path):
         queue.rollback(reserve(queue), error="second")
 
         assert queue.peek(job_id).error == "second"
+
+
+def test_a_lease_that_ended_may_be_settled_until_somebody_takes_the_job(path):
+    """A slow worker's work counts, as long as nobody else has begun it."""
+    clock = ManualClock()
+    with FileQueueAdapter(path, clock=clock, lease=10) as queue:
+        queue.enqueue_many([say("one"), say("two")])
+        one, two = reserve(queue), reserve(queue)
+        clock.advance(11)
+        queue.touch(one)
+        queue.commit(two)
+
+        assert queue.stats() == {"default": QueueStats(reserved=1)}
+        assert queue.dequeue() is None
 
 
 def test_thousands_that_fall_due_at_once_are_all_found(path):

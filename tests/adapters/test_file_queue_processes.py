@@ -8,13 +8,13 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from queue_children import children
+from queue_children import children, first_to_tell
 
 from pulpo_pool.clock import ManualClock, SystemClock
 from pulpo_pool.contracts.bench import DEADLINE, LONG, drain, reserve, said
 from pulpo_pool.message import Message
 from pulpo_pool.queues.adapter import Commit, Owner, QueueStats, Rollback
-from pulpo_pool.queues.doorbell import Doorbell
+from pulpo_pool.queues.doorbell import Doorbell, Heard
 from pulpo_pool.queues.file import FileQueueAdapter
 
 
@@ -178,7 +178,7 @@ def test_five_jobs_published_at_once_wake_five_waiters(path):
         all_wait(waiters)
         with FileQueueAdapter(path) as queue:
             queue.enqueue_many([say(n) for n in range(5)])
-        results = [waiter.result() for waiter in waiters]
+        results = [waiter.result(DEADLINE) for waiter in waiters]
 
     assert sorted(text for text, _ in results) == [0, 1, 2, 3, 4]
     if hasattr(os, "eventfd"):  # Linux, where a ring goes to one process
@@ -192,7 +192,7 @@ def test_five_jobs_published_one_by_one_wake_five_waiters(path):
         with FileQueueAdapter(path) as queue:
             for number in range(5):
                 queue.enqueue(say(number))
-        results = [waiter.result() for waiter in waiters]
+        results = [waiter.result(DEADLINE) for waiter in waiters]
 
     assert sorted(text for text, _ in results) == [0, 1, 2, 3, 4]
 
@@ -205,9 +205,55 @@ def test_delayed_jobs_wake_as_many_waiters_as_there_are_jobs(path):
             queue.enqueue_many(
                 [Message(request_type="say", body={"text": n}, delay=0.3) for n in range(3)]
             )
-        results = [waiter.result() for waiter in waiters]
+        results = [waiter.result(DEADLINE) for waiter in waiters]
 
     assert sorted(text for text, _ in results) == [0, 1, 2]
+
+
+def test_who_takes_a_job_leaves_the_next_date_to_another(path):
+    """Only one waiter was told of the delayed job; when it turns busy, the other must know."""
+    FileQueueAdapter(path).close()
+
+    def wait_and_tell(tell, index):
+        queue = FileQueueAdapter(path)
+        take_woken = queue._turns.take_woken
+
+        def told(cursor):
+            turn = take_woken(cursor)
+            tell("looked")
+            return turn
+
+        queue._turns.take_woken = told
+        queue.before_wait = lambda: tell("waiting")
+        return said(queue.dequeue(LONG))
+
+    with children(2, wait_and_tell) as waiters:
+        all_wait(waiters)
+        with FileQueueAdapter(path) as queue:
+            queue.enqueue(Message(request_type="say", body={"text": "later"}, delay=1))
+            knowing = first_to_tell(waiters)
+            assert knowing.heard() == "looked"
+            queue.enqueue(say("now"))
+        results = {waiter.result(DEADLINE) for waiter in waiters}
+
+    assert results == {"now", "later"}
+
+
+def test_who_is_interrupted_leaves_the_next_date_to_another(path):
+    readable, writable = os.pipe()
+    os.write(writable, b"!")
+    bell = Doorbell(path + ".bells")
+    with FileQueueAdapter(path) as queue, closing(bell):
+        bell.listen(["default"])
+        queue.enqueue(Message(request_type="say", delay=10))
+        bell.wait(0, ())
+        queue.interrupts = (readable,)
+        held = queue.dequeue(LONG)
+
+        assert held is None
+        assert bell.wait(0, ()) is Heard.BELL
+    os.close(readable)
+    os.close(writable)
 
 
 def test_a_waiter_that_is_killed_takes_no_later_wake_up_with_it(path):
@@ -218,7 +264,7 @@ def test_a_waiter_that_is_killed_takes_no_later_wake_up_with_it(path):
         waiters[0].reap()
         with FileQueueAdapter(path) as queue:
             queue.enqueue_many([say(0), say(1)])
-        results = [waiter.result() for waiter in waiters[1:]]
+        results = [waiter.result(DEADLINE) for waiter in waiters[1:]]
 
     assert sorted(text for text, _ in results) == [0, 1]
 
@@ -236,7 +282,7 @@ def test_promoting_for_another_queue_rings_there(path):
         publisher.dequeue()
 
         assert publisher.stats() == {"elsewhere": QueueStats(ready=1)}
-        assert bell.wait(0, ()).value == "bell"
+        assert bell.wait(0, ()) is Heard.BELL
 
 
 def test_stale_rings_cost_one_look(path):

@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from pulpo_pool.contracts import QueueAdapterContract
+from pulpo_pool.queues.doorbell import SharedWaiter
 from pulpo_pool.queues.file import FileQueueAdapter
 
 
@@ -26,3 +27,12 @@ class TestFileQueue(QueueAdapterContract):
                 "INSERT INTO jobs (queue, state, priority, raw) VALUES (?, 0, 65536, ?)",
                 (queue_name, raw),
             )
+
+
+class TestFileQueueWithoutEpoll(TestFileQueue):
+    """As on macOS."""
+
+    def open_queue(self, **options):
+        queue = super().open_queue(**options)
+        queue._bells._new_waiter = SharedWaiter
+        return queue

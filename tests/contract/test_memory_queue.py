@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pulpo_pool.contracts import QueueAdapterContract
+from pulpo_pool.contracts.bench import reserve
 from pulpo_pool.queues.memory import MemoryQueueAdapter
 from pulpo_pool.queues.memory_store import MemoryStore
 
@@ -17,3 +18,13 @@ class TestMemoryQueue(QueueAdapterContract):
     def put_raw(self, queue_name, raw):
         with self.store.lock:
             self.store.add(queue_name, raw, 65_536, None)
+
+    def test_a_lease_that_ended_may_be_settled_until_somebody_takes_the_job(self):
+        queue = self.queue(lease=self.moment)
+        queue.enqueue_many([self.say("one"), self.say("two")])
+        one, two = reserve(queue), reserve(queue)
+        self.pass_time(1.5 * self.moment)
+        queue.touch(one)
+        queue.commit(two)
+
+        assert queue.dequeue() is None

@@ -132,6 +132,7 @@ def test_a_job_knows_of_its_crashes_and_so_does_everybody_else(tmp_path):
         eventually(pool.empty, what="it is done")
         pool.publish("leave_with", [{"status": 7}])
         eventually(lambda: pool.stats().buried == 1, what="the other is buried")
+        evidence = listed(pool, "buried")["leave_with"]["error"]
         assert pool.ask("pause")["ok"]
         eventually(lambda: pool.titles() == ["worker 0 resting"], what="the pool rests")
         kicked = pool.command("kick", "--all")
@@ -139,6 +140,7 @@ def test_a_job_knows_of_its_crashes_and_so_does_everybody_else(tmp_path):
 
     assert reserved["crashes"] == 1
     assert pool.lines("crashes") == [["1", "1", "2"]]
+    assert "exit status 7" in evidence
     assert kicked.returncode == 0, kicked.stderr
     assert (ready["crashes"], ready["attempts"]) == (0, 0)
 

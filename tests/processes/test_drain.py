@@ -37,9 +37,14 @@ def terminate(pids):
 
 
 def test_term_to_every_process_twice_loses_nothing_and_fails_nothing(tmp_path):
-    """As platforms do it. The services outlive the workers, and web tells why it is not ready."""
+    """As platforms do it. The services outlive the workers, and web tells why it is not ready.
+
+    The jobs outlast the two seconds that they would get if a second TERM meant to stop now.
+    """
     with PoolProcess(tmp_path, "-w", "4", *NEVER, app=SHOP) as pool:
-        hold(pool, 4)
+        pool.ready()
+        pool.publish("work", [{"n": n, "seconds": 3} for n in range(4)])
+        eventually(lambda: len(pool.lines("started")) == 4, what="every worker has a job")
         pool.publish("note", numbered(10, first=4))
         everybody = pool.members()
         terminate(everybody)
@@ -47,7 +52,6 @@ def test_term_to_every_process_twice_loses_nothing_and_fails_nothing(tmp_path):
         terminate(everybody)
         status, reasons = pool.http("/readyz")
         still_there = [pid for pid in everybody if not is_gone(pid)]
-        pool.let_go()
         code = pool.wait()
         ready = pool.jobs(JobState.READY)
         stats = pool.stats()

@@ -14,7 +14,8 @@ from shops import SHOP
 
 # Nothing that comes back within the patience of a test comes back by this lease.
 LONG_LEASE = ("--lease", "600")
-BACK_WITHIN = 10.0  # seconds; the promise is one, on a machine that is not busy with other tests
+BACK_WITHIN = 10.0  # seconds, for the few that meet a busy machine
+MOSTLY_BACK_WITHIN = 1.0  # seconds, for three of four; a keeper that is not rung takes up to five
 
 
 def numbered(count, *, first=0):
@@ -60,16 +61,19 @@ def test_kills_of_workers_lose_no_job_and_each_is_back_at_once(tmp_path):
         eventually(pool.empty, what="the queue is empty")
         buried = pool.stats().buried
 
-    waits = []
+    waits: list[float] = []
     for n, pid, when in left_unfinished(pool, killed):
         again = [float(t) for m, _, t in pool.lines("started") if m == n and float(t) > when]
         assert again, f"job {n} of the killed worker {pid} was never started again"
         waits.append(min(again) - killed[pid])
+
     assert set(pool.numbers("done")) == set(range(2_000))
     assert buried == 0
     assert len(waits) >= 5, "the kills hit too few jobs to show anything"
-    assert max(waits) < BACK_WITHIN
-    print(f"{len(waits)} jobs were back within {max(waits):.3f} s")
+    waits.sort()
+    assert waits[-1] < BACK_WITHIN
+    assert waits[len(waits) * 3 // 4] < MOSTLY_BACK_WITHIN
+    print(f"{len(waits)} jobs were back within {waits[-1]:.3f} s")
 
 
 def test_when_the_master_is_killed_everyone_leaves_with_their_work_done(holding):

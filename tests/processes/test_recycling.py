@@ -95,6 +95,25 @@ def test_all_are_recycled_a_quarter_at_a_time_while_jobs_flow(tmp_path):
     assert pool.numbers("done") == list(range(300))
 
 
+def test_who_died_meanwhile_is_not_recycled_again(pool):
+    """Its successor is as new as the others will be; the last in line shows that it was left."""
+    pool.publish("hold", numbered(4))
+    eventually(lambda: len(pool.lines("started")) == 4, what="four jobs are held")
+    pool.ask("recycle")
+    eventually(lambda: pool.workers_in("stopping") == [0], what="the first is on its way out")
+    old = pool.worker_pids()
+    os.kill(old[1], signal.SIGKILL)
+    successor = pool.replaced(1, old[1])
+    pool.let_go()
+    eventually(lambda: not set(old) & set(pool.worker_pids()), what="all workers are new")
+    eventually(pool.empty, what="the jobs are done")
+    pool.ready()
+
+    assert pool.pid_of(1) == successor
+    assert pool.counted("pulpo_worker_exits_total", reason="operator") == 3
+    assert pool.numbers("done") == list(range(4))
+
+
 def test_the_pool_grows_and_shrinks(pool):
     """By command and by signal; who has a job finishes it, and is not replaced."""
     pool.publish("hold", numbered(4))

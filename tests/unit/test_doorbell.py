@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -195,26 +197,30 @@ def test_bells_are_private(bell, tmp_path):
 
 @pytest.mark.skipif(ExclusiveWaiter not in KINDS, reason="needs EPOLLEXCLUSIVE")
 def test_one_ring_wakes_one_of_several_waiters(tmp_path):
-    """The others sleep on until the first passes it on."""
-    woken, step = [], threading.Semaphore(0)
-
-    def wait(listener):
-        assert listener.wait(LONG, ()) is Heard.BELL
-        woken.append(listener)
-        step.release()
-
-    listeners = [Doorbell(str(tmp_path / "bells")) for _ in range(4)]
-    threads = []
-    for listener in listeners:
-        listener.listen(["a"])
-        threads.append(threading.Thread(target=wait, args=(listener,)))
-        threads[-1].start()
-    for count in range(1, 5):
-        listeners[0].ring("a")
-        assert step.acquire(timeout=LONG)
-
-        assert len(woken) == count
+    """The others sleep on, although nobody has taken the byte yet."""
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+    fifos = [os.open(path, os.O_RDWR | os.O_NONBLOCK) for _ in range(3)]
+    waiters, heard, threads = [ExclusiveWaiter() for _ in fifos], [], []
+    for waiter, fifo in zip(waiters, fifos, strict=True):
+        waiter.add_bell(fifo)
+        wait = threading.Thread(target=lambda waiter=waiter: heard.append(waiter.wait(1.0, ())))
+        wait.start()
+        threads.append(wait)
+        wait_until_asleep(wait, waiter._epoll.fileno())
+    os.write(fifos[0], b"!")
     for thread in threads:
         thread.join(LONG)
-    for listener in listeners:
-        listener.close()
+    for waiter, fifo in zip(waiters, fifos, strict=True):
+        waiter.close()
+        os.close(fifo)
+
+    assert sorted(map(len, heard)) == [0, 0, 1]
+
+
+def wait_until_asleep(thread, epoll):
+    """Return when the kernel shows the thread in a system call on this descriptor."""
+    deadline = time.monotonic() + LONG
+    call = Path(f"/proc/self/task/{thread.native_id}/syscall")
+    while call.read_text().split()[1:2] != [hex(epoll)]:
+        assert time.monotonic() < deadline
