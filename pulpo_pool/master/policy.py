@@ -157,6 +157,12 @@ def nobody_boots(table: SlotTable) -> bool:
     return any(_failed_to_boot(slot) for slot in templates) or all(map(_failed_to_boot, wanted))
 
 
+def any_boot_fails(table: SlotTable) -> bool:
+    """Tell whether somebody who is wanted could not boot the last time."""
+    wanted = table.workers[: table.wanted]
+    return any(slot.boot_failures for slot in (*wanted, *table.of_role(Role.TEMPLATE)))
+
+
 def _failed_to_boot(slot: Slot) -> bool:
     return slot.boot_failures > 0 and not slot.alive
 

@@ -193,7 +193,7 @@ def test_a_body_that_raises_never_runs_back_into_its_master(nest, capfd):
 
 def test_one_killed_between_go_and_ready_is_a_failed_boot_and_is_replaced(tmp_path):
     """The first replacement comes at once, a second failure in a row waits; work goes on."""
-    with PoolProcess(tmp_path, "-w", "2", app=SLOW_SHOP) as pool:
+    with PoolProcess(tmp_path, "-w", "2", "--no-preload", app=SLOW_SHOP) as pool:
         pool.ready()
         (tmp_path / "block").touch()
         old = pool.pid_of(0)

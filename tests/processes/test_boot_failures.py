@@ -89,7 +89,8 @@ except FileExistsError:
 
 
 def test_a_running_pool_whose_app_breaks_backs_off_says_so_and_recovers(tmp_path):
-    with PoolProcess(tmp_path, "-w", "2", "--log-format", "text", app=SHOP) as pool:
+    arguments = ("-w", "2", "--no-preload", "--log-format", "text")
+    with PoolProcess(tmp_path, *arguments, app=SHOP) as pool:
         pool.ready()
         (tmp_path / "shop.py").write_text(BROKEN)
         pool.ask("recycle")

@@ -162,7 +162,7 @@ def test_a_pool_that_boots_drains_without_taking_a_job(tmp_path, unblocked):
     """A boot that goes on is left by itself; one that hangs is ended, and costs no job."""
     (tmp_path / "block").touch()
     patience = NEVER if unblocked else ("--drain-timeout", "0.5")
-    with PoolProcess(tmp_path, "-w", "2", *patience, app=SLOW_SHOP) as pool:
+    with PoolProcess(tmp_path, "-w", "2", "--no-preload", *patience, app=SLOW_SHOP) as pool:
         eventually(lambda: len(pool.lines("booting")) == 2, what="both are in their boot")
         pool.publish("note", numbered(3))
         pool.signal(signal.SIGTERM)
@@ -201,16 +201,16 @@ def test_services_are_left_alone_by_term_and_leave_last(tmp_path):
     """Workers, keeper, web: so that what workers leave is rescued, and all of it is shown."""
     with PoolProcess(tmp_path, "-w", "2", *NEVER, app=SHOP) as pool:
         hold(pool, 2)
-        services = [pool.pid_of("keeper"), pool.pid_of("web")]
+        services = [pool.pid_of(role) for role in ("keeper", "web", "template")]
         terminate(services)
         pool.signal(signal.SIGTERM)
         pool.let_go()
         code = pool.wait()
     ends = [
-        next(place for place in ("keeper", "web", "worker") if f'"{place} ' in line)
+        next(x for x in ("keeper", "web", "template", "worker") if f'"{x} ' in line)
         for line in pool.log.splitlines()
         if "left: shutdown" in line
     ]
 
     assert code == 0
-    assert ends == ["worker", "worker", "keeper", "web"]
+    assert ends == ["worker", "worker", "keeper", "web", "template"]

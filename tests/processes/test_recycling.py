@@ -76,7 +76,7 @@ def test_all_are_recycled_a_quarter_at_a_time_while_jobs_flow(tmp_path):
     with PoolProcess(tmp_path, "-w", "8", app=SHOP) as pool:
         before = pool.ready().worker_pids()
         pool.publish("work", numbered(300))
-        pool.signal(signal.SIGHUP)  # means the same as `recycle`
+        pool.ask("recycle")
         fewest = 8
 
         def all_are_new():
@@ -193,7 +193,7 @@ def test_what_is_held_is_finished_when_the_pool_rests(pool):
 
 def test_a_pool_is_ready_once_its_first_worker_is(tmp_path):
     (tmp_path / "block").touch()
-    with PoolProcess(tmp_path, "-w", "2", app=SLOW_SHOP) as pool:
+    with PoolProcess(tmp_path, "-w", "2", "--no-preload", app=SLOW_SHOP) as pool:
         eventually(lambda: len(pool.lines("booting")) == 2, what="both are in their boot")
         eventually(pool.try_status, what="the pool answers")
         eventually(lambda: pool.status()["services"][1]["state"] == "up", what="web is up")
