@@ -153,6 +153,7 @@ def test_titles_tell_who_is_who_and_what_they_do(tmp_path):
     assert sorted(members) == [
         "pulpo-pool: keeper",
         "pulpo-pool: master",
+        "pulpo-pool: template gen 1",
         "pulpo-pool: web",
         "pulpo-pool: worker 0 idle",
         "pulpo-pool: worker 1 idle",
