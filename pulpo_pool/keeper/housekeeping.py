@@ -32,6 +32,11 @@ FORGOTTEN: Final = -1  # the wait status of a death that the ledger no longer ho
 MOST_QUEUES: Final = 200  # exported by name; publishers choose names, so there must be an end
 MOST_REQUEST_TYPES: Final = 500  # the same, of jobs that killed their worker
 _LONGEST_CRASH_WAIT: Final = 600.0  # seconds
+_ENDED_BY_MASTER: Final = {
+    ExitReason.CUT_OFF: "was ended at the drain timeout",
+    ExitReason.JOB_TIMEOUT: "was ended at the time limit of the job",
+    ExitReason.HEARTBEAT: "was ended for its silence",
+}
 _MEGABYTE: Final = 1_000_000
 
 
@@ -64,8 +69,8 @@ def describe_death(owner: Owner, death: Death) -> str:
     """Return how a worker ended, for the error text of the job it held."""
     if death.wait_status == FORGOTTEN:
         return f"worker {owner.slot} (serial {death.serial}) died; how is no longer known"
-    if death.reason is ExitReason.CUT_OFF:
-        end = "was ended at the drain timeout"
+    if death.reason in _ENDED_BY_MASTER:
+        end = _ENDED_BY_MASTER[death.reason]
     elif os.WIFSIGNALED(death.wait_status):
         end = f"was killed by {_signal_name(os.WTERMSIG(death.wait_status))}"
     else:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulpo_pool.clock import Clock
+    from pulpo_pool.scoreboard import WorkRow
     from pulpo_pool.seat import Body, Seat
 
 logger = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ def run_template(
     service.watch(orders.fileno())
     service.report_ready(f"template gen {seat.generation}")
     ours = (orders.fileno(), seat.wakeup, seat.wakeup_end)
-    nursery = Nursery(orders, links, body, master, ours)
+    nursery = Nursery(orders, links, body, master, seat.work, ours)
     while not service.leaving and not nursery.hung_up:
         service.wait(PATIENCE)
         nursery.serve()
@@ -147,6 +148,7 @@ class Nursery:
     links: Links
     body: Body
     master: int  # pid
+    row: WorkRow
     ours: tuple[int, ...]  # descriptors that no worker may keep
     hung_up: bool = False
 
@@ -162,6 +164,7 @@ class Nursery:
                 return
             slot, serial, generation = _ORDER.unpack(packet)
             self._fork_twice(SpawnOrder(Role.WORKER, slot, serial, generation), descriptors[0])
+            self.row.jobs_done += 1  # a template that gave birth has proved healthy
 
     def _fork_twice(self, order: SpawnOrder, go: int) -> None:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from pulpo_pool.master.slots import Slot, SlotTable
     from pulpo_pool.scoreboard import Scoreboard, WorkRow
 
-# A worker that has lost its queue sleeps up to half a minute between two tries; a service, a
-# minute between two looks.
-LONGEST_SILENCE: Final = {Role.WORKER: 30.0, Role.TEMPLATE: 60.0}  # seconds
+WORKER_SILENCE: Final = 5.0  # seconds, or the sleep duration if that is longer
 SERVICE_SILENCE: Final = 60.0
 GRACE: Final = 15.0  # seconds on top, for a machine that is busy
 LATE: Final = 5.0  # seconds by which a master that was itself held up comes back
@@ -77,8 +75,9 @@ class Vigil:
                 yield slot, row.heartbeat, Sentence(slot, ExitReason.HEARTBEAT, silence)
 
     def _patience(self, role: Role) -> float:
-        silence = LONGEST_SILENCE.get(role, SERVICE_SILENCE)
-        return max(silence, self._sleep_duration) + GRACE
+        if role is not Role.WORKER:
+            return SERVICE_SILENCE + GRACE
+        return max(WORKER_SILENCE, self._sleep_duration) + GRACE
 
 
 def _overrun(row: WorkRow, now: float) -> str:

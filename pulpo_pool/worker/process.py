@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 EXIT_LEFT: Final = 0  # as planned; the scoreboard says why
 EXIT_FAILED: Final = 1
 EXIT_BOOT_FAILED: Final = 3
+LONGEST_SILENCE: Final = 5.0  # seconds between two heartbeats of a worker without a job
 LONGEST_RECONNECT_WAIT: Final = 30.0  # seconds
 LAST_RECONNECT_WAIT: Final = 1.0  # the same, once told to leave with a job unsettled
 _ONLY_WAKE: Final = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT,
@@ -276,9 +277,14 @@ class Worker:
             raise _Leave
 
     def _nap(self, seconds: float) -> None:
+        """Wait for a signal, the master's end or the time, with a heartbeat now and then."""
         # A lifeline that has ended would end every nap at once.
         watched = [self._seat.wakeup, *([] if self._told_to_stop else [self._seat.lifeline])]
-        select.select(watched, [], [], seconds)
+        while seconds > 0:
+            self._seat.work.heartbeat = self._plan.clock.monotonic()
+            if select.select(watched, [], [], min(seconds, LONGEST_SILENCE))[0]:
+                return
+            seconds -= LONGEST_SILENCE
 
     # -- signals and leaving ------------------------------------------------------------------
 

@@ -44,6 +44,13 @@ def generations(pool: PoolProcess) -> set[int]:
     return {worker["generation"] for worker in pool.status()["workers"]}
 
 
+def fruitful_template(pool: PoolProcess) -> int | None:
+    status = pool.status()
+    born = {worker["generation"] for worker in status["workers"] if worker["state"] == "idle"}
+    templates = [s for s in status["services"] if s["role"] == "template" and s["pid"]]
+    return next((s["pid"] for s in templates if s["generation"] in born), None)
+
+
 @PRELOAD
 def test_a_reload_under_load_loses_no_job(tmp_path: Path, preload: str):
     """Every worker runs the new code afterwards, and every job is done once."""
@@ -150,14 +157,9 @@ def test_a_template_that_is_killed_again_and_again_costs_no_job(tmp_path: Path):
     arguments = ("-w", "4", "--max-empty-iterations", "1", "--sleep-duration", "0.1")
     with PoolProcess(tmp_path, *arguments, app=APP).ready() as pool:
         for round_ in range(8):
-            template = eventually(
-                lambda: next(
-                    (s for s in pool.status()["services"] if s["role"] == "template" and s["pid"]),
-                    None,
-                ),
-                what="there is a template",
-            )
-            os.kill(template["pid"], signal.SIGKILL)
+            # One that has given birth: a template that dies before that backs off, as it should.
+            pid = eventually(lambda: fruitful_template(pool), what="a template forks workers")
+            os.kill(pid, signal.SIGKILL)
             pool.publish("mark", ({"n": 50 * round_ + n} for n in range(50)))
         eventually(pool.empty, what="all jobs are done")
         pool.signal(signal.SIGTERM)
