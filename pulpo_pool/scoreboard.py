@@ -113,6 +113,7 @@ class _Header(ctypes.Structure):
         ("last_reload_at", ctypes.c_double),  # Unix seconds, of the last that succeeded
         ("out_of_work", ctypes.c_int64),  # burst: the keeper saw nothing ready, nothing held
         ("queue_seen_at", ctypes.c_double),  # the keeper's last good look, monotonic seconds
+        ("jobs_of_the_dead", ctypes.c_int64),  # done in lives that have ended
         ("forks", ctypes.c_int64 * len(ForkReason)),
         ("exits", ctypes.c_int64 * len(ExitReason)),
     )

@@ -16,9 +16,11 @@ from pulpo_pool.errors import ConfigError
 from pulpo_pool.log import set_up_logging
 from pulpo_pool.master.birth import Links
 from pulpo_pool.master.crew import Crew
+from pulpo_pool.master.herald import Herald
 from pulpo_pool.master.lineage import Lineage
 from pulpo_pool.master.listener import PORTS_TRIED, bind
 from pulpo_pool.master.master import Master
+from pulpo_pool.master.notify import Notifier
 from pulpo_pool.master.rundir import RunDirectory
 from pulpo_pool.master.slots import SlotTable
 from pulpo_pool.master.spawner import DirectSpawner
@@ -27,7 +29,7 @@ from pulpo_pool.master.wires import Wires
 from pulpo_pool.queues.opening import check_url
 from pulpo_pool.samples import sample_pulpo
 from pulpo_pool.scoreboard import Role, Scoreboard
-from pulpo_pool.settings import MAX_WORKERS
+from pulpo_pool.settings import MAX_WORKERS, read_environment
 from pulpo_pool.slot_files import prepare_metrics_directory
 
 if TYPE_CHECKING:
@@ -109,6 +111,8 @@ def _composed(
     if lineage.templates:
         adopt_grandchildren()
     crew = Crew(table, scoreboard, lineage, wires, settings, clock)
+    notifier = Notifier.from_environment(read_environment(), clock)
+    herald = Herald(notifier, table, scoreboard, clock)
     about = {
         "version": __version__,
         "name": settings.name,
@@ -118,7 +122,7 @@ def _composed(
         "http": _address(listener) if listener is not None else None,
         "max_workers": MAX_WORKERS,
     }
-    return Master(crew, scoreboard, wires, run_directory, clock, about)
+    return Master(crew, scoreboard, wires, run_directory, herald, clock, about)
 
 
 def _services(settings: Settings, listener: socket.socket | None) -> tuple[Role, ...]:

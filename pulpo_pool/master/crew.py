@@ -206,6 +206,7 @@ class Crew:
         reason = cause_of_death(slot, ended, row)
         had_a_job = row is not None and row.activity == Activity.BUSY
         if slot.role is Role.WORKER:
+            self._count_jobs_of(slot)
             self._scoreboard.record_death(
                 Death(
                     slot.serial,
@@ -235,6 +236,12 @@ class Crew:
         life = self._scoreboard.life(slot.index)
         with writing(life):
             life.state, life.pid = slot.state, 0
+
+    def _count_jobs_of(self, dead: Slot) -> None:
+        # Read from the row itself: of a row that is torn there is no copy.
+        row = self._scoreboard.work(dead.index)
+        if row.serial == dead.serial:
+            self._scoreboard.header.jobs_of_the_dead += row.jobs_done
 
     def _end_line(self, template: Slot) -> None:
         """Forget what a dead template still owed us."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pulpo_pool.clock import Clock
     from pulpo_pool.master.control import Request
     from pulpo_pool.master.crew import Crew
+    from pulpo_pool.master.herald import Herald
     from pulpo_pool.master.rundir import RunDirectory
     from pulpo_pool.master.wires import Wires
     from pulpo_pool.scoreboard import Scoreboard
@@ -53,6 +54,7 @@ class Master:
         scoreboard: Scoreboard,
         wires: Wires,
         run_directory: RunDirectory,
+        herald: Herald,
         clock: Clock,
         about: Mapping[str, Any],
     ) -> None:
@@ -61,6 +63,7 @@ class Master:
         self._scoreboard = scoreboard
         self._wires = wires
         self._run_directory = run_directory
+        self._herald = herald
         self._clock = clock
         self._about = dict(about)  # what status shows of the settings
         self._reload = Reload(crew, scoreboard, clock, self._why_no_boot)
@@ -111,9 +114,13 @@ class Master:
         self._crew.bury_the_dead()
         self._assess()
         self._scoreboard.header.heartbeat = self._clock.monotonic()
+        self._herald.tell(self._state, reloading=self._reload.under_way)
 
     def _patience(self) -> float:
         """Return how long the loop may sleep, in seconds."""
+        return min(self._time_to_the_next_deed(), self._herald.patience())
+
+    def _time_to_the_next_deed(self) -> float:
         deadline = policy.nearest_deadline(self._table)
         if any(slot.state is SlotState.EMPTY for slot in self._table):
             return SHORTEST_NAP  # a place waits for the fork budget
