@@ -51,7 +51,10 @@ def eventually(condition: Callable[[], Any], within: float = PATIENCE, what: str
 
 
 class PoolProcess:
-    """`pulpo-pool run` as a child process; all its files lie in `folder`."""
+    """`pulpo-pool run` as a child process; all its files lie in `folder`.
+
+    `under` is a program, with its arguments, that runs it.
+    """
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class PoolProcess:
         *arguments: str,
         app: str | None = None,
         http: str | None = "127.0.0.1:0",
+        under: tuple[str, ...] = (),
         **env: str,
     ) -> None:
         self.folder = folder
@@ -71,7 +75,7 @@ class PoolProcess:
         self.run_directory = folder / ".pulpo" / "run" / name
         self.log_path = folder / f"{name}.log"
         listening = [] if http is None else ["--http", http]
-        command = [sys.executable, "-m", "pulpo_pool", "run", *listening, *arguments]
+        command = [*under, sys.executable, "-m", "pulpo_pool", "run", *listening, *arguments]
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PULPO_POOL")}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from setproctitle import setproctitle
@@ -14,8 +15,9 @@ from pulpo_pool.cli.output import print_error
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.errors import ConfigError
 from pulpo_pool.log import set_up_logging
-from pulpo_pool.master.birth import Links
+from pulpo_pool.master.birth import POOL_SIGNALS, Links
 from pulpo_pool.master.crew import Crew
+from pulpo_pool.master.ears import keep
 from pulpo_pool.master.herald import Herald
 from pulpo_pool.master.lineage import Lineage
 from pulpo_pool.master.listener import PORTS_TRIED, bind
@@ -25,7 +27,7 @@ from pulpo_pool.master.rundir import RunDirectory
 from pulpo_pool.master.slots import SlotTable
 from pulpo_pool.master.spawner import DirectSpawner
 from pulpo_pool.master.template import adopt_grandchildren, can_preload
-from pulpo_pool.master.wires import Wires
+from pulpo_pool.master.wires import Pipe, Wires
 from pulpo_pool.queues.opening import check_url
 from pulpo_pool.samples import sample_pulpo
 from pulpo_pool.scoreboard import Role, Scoreboard
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     import socket
     from pathlib import Path
 
-    from pulpo_pool.clock import Clock
     from pulpo_pool.errors import ExitCode
     from pulpo_pool.settings import Loaded, Settings
 
@@ -45,9 +46,10 @@ logger = logging.getLogger(__name__)
 SERVICE_SLOTS: Final = 8  # rows of the scoreboard after the last possible worker's
 
 
-def run_pool(loaded: Loaded, directory: Path) -> ExitCode:
+def run_pool(loaded: Loaded, directory: Path, ears: Pipe | None = None) -> ExitCode:
     """Run a pool in this process until it is told to stop; return what to exit with.
 
+    `ears` has the signals that were kept so far.
     Raises ConfigError, or AlreadyRunning if the name, the port or the socket is taken.
     """
     settings = loaded.settings
@@ -63,8 +65,11 @@ def run_pool(loaded: Loaded, directory: Path) -> ExitCode:
     listener = None
     try:
         listener = _listener(loaded)
+        ears = ears or Pipe.laid()
+        keep(ears, (*POOL_SIGNALS, signal.SIGCHLD))
         prepare_metrics_directory(run_directory.metrics)
-        master = _composed(settings, directory, run_directory, listener, SystemClock())
+        wires = Wires.laid(ears)
+        master = _composed(settings, directory, run_directory, listener, wires)
         _announce(loaded, listener)
         code = master.run()
         if master.last_words:
@@ -81,14 +86,14 @@ def _composed(
     directory: Path,
     run_directory: RunDirectory,
     listener: socket.socket | None,
-    clock: Clock,
+    wires: Wires,
 ) -> Master:
+    clock = SystemClock()
     scoreboard = Scoreboard(MAX_WORKERS + SERVICE_SLOTS)
     header = scoreboard.header
     header.started_at, header.heartbeat = clock.now(), clock.monotonic()
     header.wanted_workers = settings.workers
     header.last_reload_ok, header.last_reload_at = 1, header.started_at
-    wires = Wires.laid()
     links = Links(
         scoreboard=scoreboard,
         pool=run_directory.identity,

@@ -87,7 +87,6 @@ class Master:
 
     def run(self) -> ExitCode:
         """Supervise until the pool is empty; return what the program exits with."""
-        self._install_signals()
         self._advance(PoolState.STARTING)
         self._selector.register(self._wires.signals.reader, selectors.EVENT_READ, self._hear)
         self._selector.register(
@@ -97,6 +96,7 @@ class Master:
         )
         control = ControlSocket(self._run_directory.control, self._selector, self._answer)
         try:
+            self._hear()  # told to stop before it began, a pool forks nobody
             while not self._is_over():
                 self._turn()
         finally:
@@ -172,12 +172,7 @@ class Master:
 
     # -- commands -----------------------------------------------------------------------------
 
-    def _install_signals(self) -> None:
-        for number in (*COMMAND_FOR_SIGNAL, signal.SIGCHLD, signal.SIGUSR2):
-            signal.signal(number, _noted)
-        signal.set_wakeup_fd(self._wires.signals.writer, warn_on_full_buffer=False)
-
-    def _hear(self, _mask: int) -> None:
+    def _hear(self, _mask: int = selectors.EVENT_READ) -> None:
         for number in self._wires.signals.drain():
             if number == signal.SIGINT:
                 self._interrupts += 1
@@ -277,7 +272,3 @@ class Master:
             self._reload.abandon()
             self._advance(PoolState.DRAINING)
         return {"state": state_word(self._state)}
-
-
-def _noted(_number: int, _frame: object) -> None:
-    """The wake-up descriptor has been written already; the loop acts."""
