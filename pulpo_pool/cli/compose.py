@@ -106,6 +106,7 @@ def _composed(
             Role.KEEPER: (wires.keeper_bell.reader,),
             Role.WEB: (listener.fileno(),) if listener is not None else (),
         },
+        stacks=run_directory.stacks,
     )
     bodies = Bodies(settings, directory, run_directory, wires.keeper_bell.reader, listener, links)
     table = SlotTable.planned(settings.workers, MAX_WORKERS, _services(settings, listener))

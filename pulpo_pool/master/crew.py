@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import signal
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.master import policy
 from pulpo_pool.master.obituary import cause_of_death, obituary
@@ -20,11 +22,13 @@ from pulpo_pool.scoreboard import (
     SlotState,
     writing,
 )
+from pulpo_pool.stacks import STACK_SIGNAL, stack_name
 
 if TYPE_CHECKING:
     from pulpo_pool.clock import Clock
     from pulpo_pool.master.lineage import Lineage
     from pulpo_pool.master.policy import Action
+    from pulpo_pool.master.rundir import RunDirectory
     from pulpo_pool.master.slots import Slot, SlotTable
     from pulpo_pool.master.spawner import Ended
     from pulpo_pool.master.wires import Wires
@@ -171,6 +175,14 @@ class Crew:
         slot.killed()
         self._write_order(slot)
         kill_group(slot.pid)
+
+    def show_stack(self, slot: Slot, directory: RunDirectory) -> dict[str, Any]:
+        """Make a child write its stacks to its file, emptied before; return who and where."""
+        path = directory.stacks / stack_name(slot.role, slot.index)
+        with suppress(OSError):
+            os.truncate(path, 0)
+        send(slot.pid, STACK_SIGNAL)
+        return {"label": slot.label, "pid": slot.pid, "path": str(path)}
 
     def look(self) -> None:
         """Read the rows of those that boot: who reported ready is up."""

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.errors import ExitCode
 from pulpo_pool.master import policy
+from pulpo_pool.master.census import taken
 from pulpo_pool.master.commands import (
     COMMAND_FOR_SIGNAL,
     Command,
+    dumped_slots,
     recycled_slots,
     wanted_workers,
 )
 from pulpo_pool.master.control import ControlSocket, Refused
 from pulpo_pool.master.reload import Reload
 from pulpo_pool.master.status import pool_status, state_word
-from pulpo_pool.scoreboard import ExitReason, Order, PoolState, SlotState
+from pulpo_pool.scoreboard import ExitReason, ForkReason, Order, PoolState, SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,6 +80,7 @@ class Master:
             Command.SCALE: self._scale,
             Command.RECYCLE: self._recycle,
             Command.RELOAD: lambda _: self._begin_reload(),
+            Command.DUMP: self._dump,
             Command.PAUSE: lambda _: self._rest(PoolState.PAUSED),
             Command.QUIET: lambda _: self._rest(PoolState.QUIET),
             Command.RESUME: lambda _: self._resume(),
@@ -202,6 +205,7 @@ class Master:
         """Carry out one command; return what its sender is told. Raises Refused."""
         if self._state >= PoolState.DRAINING and command not in (
             Command.STATUS,
+            Command.DUMP,
             Command.DRAIN,
             Command.STOP,
         ):
@@ -218,6 +222,11 @@ class Master:
         slots = recycled_slots(argument, self._table)
         self._table.to_recycle |= dict.fromkeys(slots, ExitReason.OPERATOR)
         return {"slots": sorted(slots)}
+
+    def _dump(self, argument: str) -> dict[str, Any]:
+        """Ask processes for their stacks, and return where they write them."""
+        slots = dumped_slots(argument, self._table)
+        return {"stacks": [self._crew.show_stack(slot, self._run_directory) for slot in slots]}
 
     def _begin_reload(self) -> dict[str, Any]:
         if self._state is PoolState.STARTING:
@@ -244,6 +253,9 @@ class Master:
             "generation": header.generation,
             "workers_wanted": self._table.wanted,
             "crash_looping": bool(header.crash_looping),
+            "jobs_total": taken(self._table, self._scoreboard).jobs_total,
+            "forks": {reason.name.lower(): header.forks[reason] for reason in ForkReason},
+            "exits": {reason.name.lower(): header.exits[reason] for reason in ExitReason},
             "reload": self._reload.status(),
             "uptime_seconds": round(self._clock.now() - header.started_at, 1),
             **self._about,

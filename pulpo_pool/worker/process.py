@@ -130,7 +130,7 @@ class Worker:
         self._metrics.prepare(settings.queues, [h.request_type for h in self._app.registry])
         if seat.slot == 0:
             self._metrics.export_zeros()  # of one slot: all slots' zeros would cost each scrape
-        self._hygiene = Hygiene(self._signals, seat.wakeup_end)
+        self._hygiene = Hygiene(self._signals, seat.wakeup_end, seat.stacks)
         for hook in self._app.worker_start_hooks:
             hook()
         queue = self._connected()
@@ -257,7 +257,6 @@ class Worker:
             signal.SIGTERM: leave,
             signal.SIGINT: leave,
             signal.SIGUSR1: look,
-            signal.SIGUSR2: look,
             signal.SIGHUP: look,
             signal.SIGQUIT: look,
             signal.SIGTSTP: look,

@@ -22,7 +22,7 @@ GROUND = {
     "settings_sources",
 }
 WORDS = GROUND | {"message", "codec", "outcomes"}
-POOL = GROUND | {"scoreboard", "seat", "service", "settings"}
+POOL = GROUND | {"scoreboard", "seat", "service", "settings", "stacks"}
 APP = {"context", "handlers", "jobs", "results", "retry", "signatures", "strategies"}
 
 MAY_IMPORT = {
@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "publishing": WORDS | {"queues"},
     "settings": WORDS | {"queues"},
     "scoreboard": GROUND,
-    "seat": {"scoreboard"},
+    "seat": {"scoreboard", "stacks"},
+    "stacks": {"scoreboard"},
     "service": POOL,
     "master": POOL,  # never a queue, a handler, a metric or the worker
     "metrics": GROUND | {"outcomes", "queues", "scoreboard", "slot_files", "slot_values"},
