@@ -118,7 +118,7 @@ def _composed(
         adopt_grandchildren()
     crew = Crew(table, scoreboard, lineage, wires, settings, clock)
     notifier = Notifier.from_environment(read_environment(), clock)
-    herald = Herald(notifier, table, scoreboard, clock)
+    herald = Herald(notifier, table, scoreboard, settings.summary_interval, clock)
     about = {
         "version": __version__,
         "name": settings.name,

@@ -13,7 +13,7 @@ from pulpo_pool.cli.options import examples, json_option, loaded_settings, pool_
 from pulpo_pool.cli.output import print_json, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 PATIENCE: Final = 2.0  # seconds that a process has to begin; faulthandler takes microseconds
 _LOOK: Final = 0.02  # seconds
@@ -48,9 +48,19 @@ def _print(entry: Mapping[str, Any]) -> None:
     if entry["stacks"] is None:
         click.echo(f"nothing within {PATIENCE:g} s: it is stopped, or stuck in the kernel")
     else:
-        for line in entry["stacks"].splitlines():
+        for line in _own_frames(entry["stacks"]):
             click.echo(printable(line))
     click.echo()
+
+
+def _own_frames(stacks: str) -> Iterator[str]:
+    """Leave out what lies below a birth: the master's own frames from before the fork."""
+    below = False
+    for line in stacks.splitlines():
+        below = below and line.startswith("  File")
+        if not below:
+            yield line
+        below = below or line.endswith(" in be_born")
 
 
 def _written(paths: Sequence[Path]) -> list[str | None]:

@@ -84,6 +84,8 @@ def test_a_busy_workers_function_is_named(pool, request_type, inside):
 
     assert f"--- worker 0 (pid {pool.worker_pids()[0]})" in result.stdout
     assert inside in result.stdout
+    assert "in be_born" in result.stdout
+    assert "pulpo_pool/cli/compose.py" not in result.stdout  # the master's, from before the fork
     assert f"in {request_type}" in result.stdout
 
 
