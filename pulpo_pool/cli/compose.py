@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import signal
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from setproctitle import setproctitle
@@ -68,6 +69,8 @@ def run_pool(loaded: Loaded, directory: Path, ears: Pipe | None = None) -> ExitC
         ears = ears or Pipe.laid()
         keep(ears, (*POOL_SIGNALS, signal.SIGCHLD))
         prepare_metrics_directory(run_directory.metrics)
+        # Compiled files are dated by the second: of two saves in one, the first would be run.
+        sys.dont_write_bytecode |= settings.watch
         wires = Wires.laid(ears)
         master = _composed(settings, directory, run_directory, listener, wires)
         _announce(loaded, listener)
@@ -103,6 +106,7 @@ def _composed(
         kept={
             Role.WORKER: (),
             Role.TEMPLATE: (),
+            Role.WATCHER: (),
             Role.KEEPER: (wires.keeper_bell.reader,),
             Role.WEB: (listener.fileno(),) if listener is not None else (),
         },
@@ -134,8 +138,9 @@ def _composed(
 def _services(settings: Settings, listener: socket.socket | None) -> tuple[Role, ...]:
     """Return the services in the order of their rows; templates need two places, for reloads."""
     web = (Role.WEB,) if listener is not None else ()
-    preload = settings.preload and can_preload()
-    return (Role.KEEPER, *web, *((Role.TEMPLATE, Role.TEMPLATE) if preload else ()))
+    templates = (Role.TEMPLATE, Role.TEMPLATE) if settings.preload and can_preload() else ()
+    watcher = (Role.WATCHER,) if settings.watch else ()
+    return (Role.KEEPER, *web, *templates, *watcher)
 
 
 def _listener(loaded: Loaded) -> socket.socket | None:

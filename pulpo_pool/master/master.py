@@ -71,6 +71,7 @@ class Master:
         self._reload = Reload(crew, scoreboard, clock, self._why_no_boot)
         self._state = PoolState.STARTING
         self._interrupts = 0
+        self._changes_taken = 0  # of those that the watcher saw
         self._failed: ExitCode | None = None
         self._boot_error_told = ""
         self.last_words = ""  # why the pool gave up, for a person to read whole
@@ -147,7 +148,17 @@ class Master:
             self._drain()
         if self._state is not PoolState.STARTING:
             self._reload.step()
+            self._reload_what_changed()
             self._tell_boot_error()
+
+    def _reload_what_changed(self) -> None:
+        """Begin what the watcher asks for; changes during a reload are for the next one."""
+        seen = self._scoreboard.header.changes_seen
+        if seen != self._changes_taken and self._state < PoolState.DRAINING:
+            if self._reload.under_way:
+                return
+            self._changes_taken = seen
+            self._begin_reload()
 
     def _tell_boot_error(self) -> None:
         """Log why workers cannot boot: once, however often they try, until all can again."""

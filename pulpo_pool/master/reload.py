@@ -131,6 +131,8 @@ class Reload:
         for slot in self._wanted():
             if slot.alive and slot.generation != self._target:
                 self._table.to_recycle[slot.index] = ExitReason.RELOAD
+            elif slot.state is SlotState.BACKOFF:  # it failed with other code
+                slot.emptied(slot.next_fork)
         self.phase = Phase.ROLLING
 
     def _watch_others(self) -> None:

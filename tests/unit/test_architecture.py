@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "seat": {"scoreboard", "stacks"},
     "stacks": {"scoreboard"},
     "service": POOL,
+    "watcher": POOL,
     "master": POOL,  # never a queue, a handler, a metric or the worker
     "metrics": GROUND | {"outcomes", "queues", "scoreboard", "slot_files", "slot_values"},
     "keeper": POOL | WORDS | {"metrics", "queues"},
