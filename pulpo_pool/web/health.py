@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pulpo_pool.metrics import WorkerState
-from pulpo_pool.scoreboard import Activity, PoolState, Role, SlotState
+from pulpo_pool.scoreboard import Activity, PoolState, SlotState
 from pulpo_pool.settings import MAX_WORKERS
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MASTER_SILENCE: Final = 15.0  # seconds without a heartbeat after which the master counts as stuck
 QUEUE_SILENCE: Final = 30.0  # seconds after which an unseen queue counts as away
-SERVICES: Final = len(Role) - 1
+SERVICES: Final = 2  # rows after the last worker's, at least: keeper and web
 
 _SETTLED_STATES: Final = {
     SlotState.EMPTY: WorkerState.EMPTY,
