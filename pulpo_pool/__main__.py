@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pulpo_pool.cli.main import main
+from pulpo_pool.cli.entry import main
 
 if __name__ == "__main__":
     main()

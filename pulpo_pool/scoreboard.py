@@ -25,6 +25,7 @@ class Role(enum.IntEnum):
     KEEPER = 1
     WEB = 2
     TEMPLATE = 3
+    WATCHER = 4
 
 
 class PoolState(enum.IntEnum):
@@ -123,6 +124,8 @@ class _Header(ctypes.Structure):
         ("last_reload_at", ctypes.c_double),  # Unix seconds, of the last that succeeded
         ("out_of_work", ctypes.c_int64),  # burst: the keeper saw nothing ready, nothing held
         ("queue_seen_at", ctypes.c_double),  # the keeper's last good look, monotonic seconds
+        ("changes_seen", ctypes.c_int64),  # by the watcher, in the app's files
+        ("jobs_of_the_dead", ctypes.c_int64),  # done in lives that have ended
         ("forks", ctypes.c_int64 * len(ForkReason)),
         ("exits", ctypes.c_int64 * len(ExitReason)),
     )

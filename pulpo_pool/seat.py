@@ -6,9 +6,12 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pulpo_pool.scoreboard import LifeRow, Role, Scoreboard, WorkRow
+
+if TYPE_CHECKING:
+    from pulpo_pool.stacks import StackFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Seat:
     wakeup: int
     wakeup_end: int  # where signals write
     doorbell: int
+    stacks: StackFile | None = None  # where this process shows its stacks
 
     @property
     def label(self) -> str:

@@ -27,6 +27,7 @@ DEFAULT_SOURCE: Final = "default"
 
 _LONGEST_WAIT: Final = 1_728_000  # seconds, 20 days: epoll counts milliseconds in 31 bits
 _LONGEST_POOL_NAME: Final = 64  # characters
+_SHORTEST_SUMMARY_INTERVAL: Final = 0.1  # seconds; the master has other work
 _PORTS: Final = 65_536
 
 Seconds = Annotated[float, Meta(ge=0, le=_LONGEST_WAIT)]
@@ -134,9 +135,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["auto", "text", "json"],
         about("How log lines look; auto is text on a terminal and JSON elsewhere."),
     ] = "auto"
+    summary_interval: Annotated[
+        Seconds, about("Seconds between two log lines that sum up the pool; 0: none.")
+    ] = 0.0
     preload: Annotated[
         bool, about("Import the app once and fork workers from there (Linux only).")
     ] = True
+    watch: Annotated[bool, about("Reload when a file of the app changes; for development.")] = False
     burst: Annotated[bool, about("Work until the queues are empty, then exit.")] = False
     handlers: Annotated[
         dict[str, dict[str, Any]], about("Options of PayloadHandlers, a table for each of them.")
@@ -249,6 +254,11 @@ def _check_pool_name(name: str) -> None:
         )
 
 
+def _check_summary_interval(seconds: float) -> None:
+    if 0 < seconds < _SHORTEST_SUMMARY_INTERVAL:
+        raise Mismatch(f"expected 0 or {_SHORTEST_SUMMARY_INTERVAL} and more, got {seconds}")
+
+
 def _check_path(path: str | None) -> None:
     if path is not None and (not path or "\0" in path):
         raise Mismatch(f"expected a path, got {path!r}")
@@ -273,4 +283,5 @@ _CHECKS: Final[Mapping[str, Callable[[Any], None]]] = {
     "pidfile": _check_path,
     "queues": _check_queues,
     "state_dir": _check_path,
+    "summary_interval": _check_summary_interval,
 }

@@ -51,7 +51,10 @@ def eventually(condition: Callable[[], Any], within: float = PATIENCE, what: str
 
 
 class PoolProcess:
-    """`pulpo-pool run` as a child process; all its files lie in `folder`."""
+    """`pulpo-pool run` as a child process; all its files lie in `folder`.
+
+    `under` is a program, with its arguments, that runs it.
+    """
 
     def __init__(
         self,

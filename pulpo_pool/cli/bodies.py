@@ -15,6 +15,7 @@ from pulpo_pool.master.template import run_template
 from pulpo_pool.queues.opening import open_queue
 from pulpo_pool.samples import sample_pulpo
 from pulpo_pool.scoreboard import Role
+from pulpo_pool.watcher import run_watcher
 from pulpo_pool.web.process import run_web
 from pulpo_pool.worker.preload import preloaded
 from pulpo_pool.worker.process import WorkerPlan, run_worker
@@ -51,6 +52,7 @@ class Bodies:
             Role.TEMPLATE: unmasked(self._template),
             Role.KEEPER: unmasked(self._keeper),
             Role.WEB: unmasked(self._web),
+            Role.WATCHER: unmasked(self._watcher),
         }
 
     def _plan(self) -> WorkerPlan:
@@ -89,6 +91,11 @@ class Bodies:
             listener=self.listener,
             settings=self.settings,
             metrics_directory=self.run_directory.metrics,
+        )
+
+    def _watcher(self, seat: Seat) -> int:
+        return run_watcher(
+            seat, settings=self.settings, directory=self.directory, clock=SystemClock()
         )
 
 

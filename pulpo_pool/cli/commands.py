@@ -48,6 +48,10 @@ SECTIONS: Final[Mapping[str, Mapping[str, CommandEntry]]] = {
         "status": CommandEntry(
             "pulpo_pool.cli.control:status", "Show the master, its workers and services."
         ),
+        "top": CommandEntry("pulpo_pool.cli.top:top", "Watch the pool live; keys steer it."),
+        "dump": CommandEntry(
+            "pulpo_pool.cli.dump:dump", "Show where every process is: its stacks."
+        ),
         "scale": CommandEntry("pulpo_pool.cli.control:scale", "Change the number of workers."),
         "pause": CommandEntry("pulpo_pool.cli.control:pause", "Stop reserving jobs for a while."),
         "resume": CommandEntry("pulpo_pool.cli.control:resume", "Reserve jobs again."),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
+import signal
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from setproctitle import setproctitle
@@ -14,28 +16,30 @@ from pulpo_pool.cli.output import print_error
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.errors import ConfigError
 from pulpo_pool.log import hold_standard_streams, set_up_logging
-from pulpo_pool.master.birth import Links
+from pulpo_pool.master.birth import POOL_SIGNALS, Links
 from pulpo_pool.master.crew import Crew
+from pulpo_pool.master.ears import keep
+from pulpo_pool.master.herald import Herald
 from pulpo_pool.master.lineage import Lineage
 from pulpo_pool.master.listener import PORTS_TRIED, bind
 from pulpo_pool.master.master import Master
+from pulpo_pool.master.notify import Notifier
 from pulpo_pool.master.rundir import RunDirectory
 from pulpo_pool.master.slots import SlotTable
 from pulpo_pool.master.spawner import DirectSpawner
 from pulpo_pool.master.template import adopt_grandchildren, can_preload
 from pulpo_pool.master.vigil import Vigil
-from pulpo_pool.master.wires import Wires
+from pulpo_pool.master.wires import Pipe, Wires
 from pulpo_pool.queues.opening import check_url
 from pulpo_pool.samples import sample_pulpo
 from pulpo_pool.scoreboard import Role, Scoreboard
-from pulpo_pool.settings import MAX_WORKERS
+from pulpo_pool.settings import MAX_WORKERS, read_environment
 from pulpo_pool.slot_files import prepare_metrics_directory
 
 if TYPE_CHECKING:
     import socket
     from pathlib import Path
 
-    from pulpo_pool.clock import Clock
     from pulpo_pool.errors import ExitCode
     from pulpo_pool.settings import Loaded, Settings
 
@@ -44,9 +48,10 @@ logger = logging.getLogger(__name__)
 SERVICE_SLOTS: Final = 8  # rows of the scoreboard after the last possible worker's
 
 
-def run_pool(loaded: Loaded, directory: Path) -> ExitCode:
+def run_pool(loaded: Loaded, directory: Path, ears: Pipe | None = None) -> ExitCode:
     """Run a pool in this process until it is told to stop; return what to exit with.
 
+    `ears` has the signals that were kept so far.
     Raises ConfigError, or AlreadyRunning if the name, the port or the socket is taken.
     """
     settings = loaded.settings
@@ -63,8 +68,13 @@ def run_pool(loaded: Loaded, directory: Path) -> ExitCode:
     listener = None
     try:
         listener = _listener(loaded)
+        ears = ears or Pipe.laid()
+        keep(ears, (*POOL_SIGNALS, signal.SIGCHLD))
         prepare_metrics_directory(run_directory.metrics)
-        master = _composed(settings, directory, run_directory, listener, SystemClock())
+        # Compiled files are dated by the second: of two saves in one, the first would be run.
+        sys.dont_write_bytecode |= settings.watch
+        wires = Wires.laid(ears)
+        master = _composed(settings, directory, run_directory, listener, wires)
         _announce(loaded, listener)
         code = master.run()
         if master.last_words:
@@ -81,14 +91,14 @@ def _composed(
     directory: Path,
     run_directory: RunDirectory,
     listener: socket.socket | None,
-    clock: Clock,
+    wires: Wires,
 ) -> Master:
+    clock = SystemClock()
     scoreboard = Scoreboard(MAX_WORKERS + SERVICE_SLOTS)
     header = scoreboard.header
     header.started_at, header.heartbeat = clock.now(), clock.monotonic()
     header.wanted_workers = settings.workers
     header.last_reload_ok, header.last_reload_at = 1, header.started_at
-    wires = Wires.laid()
     links = Links(
         scoreboard=scoreboard,
         pool=run_directory.identity,
@@ -98,9 +108,11 @@ def _composed(
         kept={
             Role.WORKER: (),
             Role.TEMPLATE: (),
+            Role.WATCHER: (),
             Role.KEEPER: (wires.keeper_bell.reader,),
             Role.WEB: (listener.fileno(),) if listener is not None else (),
         },
+        stacks=run_directory.stacks,
     )
     bodies = Bodies(settings, directory, run_directory, wires.keeper_bell.reader, listener, links)
     table = SlotTable.planned(settings.workers, MAX_WORKERS, _services(settings, listener))
@@ -111,6 +123,8 @@ def _composed(
     if lineage.templates:
         adopt_grandchildren()
     crew = Crew(table, scoreboard, lineage, wires, settings, clock)
+    notifier = Notifier.from_environment(read_environment(), clock)
+    herald = Herald(notifier, table, scoreboard, settings.summary_interval, clock)
     about = {
         "version": __version__,
         "name": settings.name,
@@ -121,14 +135,15 @@ def _composed(
         "max_workers": MAX_WORKERS,
     }
     vigil = Vigil(table, scoreboard, settings.sleep_duration)
-    return Master(crew, vigil, scoreboard, wires, run_directory, clock, about)
+    return Master(crew, vigil, scoreboard, wires, run_directory, herald, clock, about)
 
 
 def _services(settings: Settings, listener: socket.socket | None) -> tuple[Role, ...]:
     """Return the services in the order of their rows; templates need two places, for reloads."""
     web = (Role.WEB,) if listener is not None else ()
-    preload = settings.preload and can_preload()
-    return (Role.KEEPER, *web, *((Role.TEMPLATE, Role.TEMPLATE) if preload else ()))
+    templates = (Role.TEMPLATE, Role.TEMPLATE) if settings.preload and can_preload() else ()
+    watcher = (Role.WATCHER,) if settings.watch else ()
+    return (Role.KEEPER, *web, *templates, *watcher)
 
 
 def _listener(loaded: Loaded) -> socket.socket | None:

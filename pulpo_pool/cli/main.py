@@ -1,4 +1,4 @@
-"""The program `pulpo-pool`: the group of commands and its entry point."""
+"""The program `pulpo-pool`: the group of commands."""
 
 from __future__ import annotations
 
@@ -22,8 +22,3 @@ def cli() -> None:
     Without a command it runs a pool: `pulpo-pool -w 8` is `pulpo-pool run -w 8`, and
     `pulpo-pool run --help` tells what can be set.
     """
-
-
-def main() -> None:
-    """Run the command line, and exit with its code."""
-    cli.main()

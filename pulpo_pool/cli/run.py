@@ -11,6 +11,7 @@ from pulpo_pool.cli.options import examples, loaded_settings, run_options
 
 if TYPE_CHECKING:
     from pulpo_pool.errors import ExitCode
+    from pulpo_pool.master.wires import Pipe
 
 
 @click.command(
@@ -37,4 +38,5 @@ def run(**flags: Any) -> ExitCode:
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     from pulpo_pool.cli.compose import run_pool
 
-    return run_pool(loaded_settings(flags), Path.cwd())
+    ears: Pipe | None = click.get_current_context().obj
+    return run_pool(loaded_settings(flags), Path.cwd(), ears)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from pulpo_pool.scoreboard import Role
 from pulpo_pool.seat import Seat
+from pulpo_pool.stacks import StackFile, stack_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,6 +54,7 @@ class Links:
     lifeline: int  # read end
     doorbell: int  # write end
     kept: dict[Role, tuple[int, ...]]  # descriptors that only these children keep
+    stacks: Path | None = None  # the directory for what stacks show
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ def _take_seat(order: SpawnOrder, links: Links, closes: tuple[int, ...] | None) 
     for number in POOL_SIGNALS:
         signal.signal(number, _noted)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    stacks = StackFile(links.stacks and links.stacks / stack_name(order.role, order.slot))
     signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
     os.environ.pop("NOTIFY_SOCKET", None)  # only the master speaks to systemd
     random.seed()
@@ -163,6 +166,7 @@ def _take_seat(order: SpawnOrder, links: Links, closes: tuple[int, ...] | None) 
         wakeup=wakeup,
         wakeup_end=wakeup_end,
         doorbell=links.doorbell,
+        stacks=stacks,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pulpo_pool.master.control import Refused
 
 if TYPE_CHECKING:
-    from pulpo_pool.master.slots import SlotTable
+    from pulpo_pool.master.slots import Slot, SlotTable
 
 
 class Command(enum.StrEnum):
@@ -24,6 +24,7 @@ class Command(enum.StrEnum):
     STOP = "stop"
     RECYCLE = "recycle"
     RELOAD = "reload"
+    DUMP = "dump"
 
 
 COMMAND_FOR_SIGNAL = {
@@ -48,6 +49,20 @@ def wanted_workers(argument: str, wanted: int, most: int) -> int:
     if not 1 <= workers <= most:
         raise Refused(f"scale: a pool has 1 to {most} workers, not {workers}")
     return workers
+
+
+def dumped_slots(argument: str, table: SlotTable) -> list[Slot]:
+    """Read a worker's slot, a service's role, or nothing for all; raise Refused for others."""
+    there = [slot for slot in table if slot.alive and slot.pid]
+    if not argument:
+        return there
+    found = [slot for slot in there if argument in (str(slot.index), slot.role.name.lower())]
+    if not found:
+        roles = sorted({slot.role.name.lower() for slot in table.services})
+        raise Refused(
+            f"dump: expected a living worker's slot, {', '.join(roles)}; got {argument!r}"
+        )
+    return found
 
 
 def recycled_slots(argument: str, table: SlotTable) -> set[int]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import signal
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.master import policy
 from pulpo_pool.master.obituary import cause_of_death, obituary
@@ -20,11 +22,13 @@ from pulpo_pool.scoreboard import (
     SlotState,
     writing,
 )
+from pulpo_pool.stacks import STACK_SIGNAL, stack_name
 
 if TYPE_CHECKING:
     from pulpo_pool.clock import Clock
     from pulpo_pool.master.lineage import Lineage
     from pulpo_pool.master.policy import Action
+    from pulpo_pool.master.rundir import RunDirectory
     from pulpo_pool.master.slots import Slot, SlotTable
     from pulpo_pool.master.spawner import Ended
     from pulpo_pool.master.wires import Wires
@@ -175,12 +179,20 @@ class Crew:
         self._write_order(slot)
         kill_group(slot.pid)
 
-    def condemn(self, slot: Slot, reason: ExitReason, why: str) -> None:
+    def condemn(self, slot: Slot, reason: ExitReason, why: str, directory: RunDirectory) -> None:
         """End a process that does not end by itself; first it is asked to show its stack."""
         logger.error("%s (pid %d) %s", slot.label, slot.pid, why)
         slot.condemn(reason, self._clock.monotonic() + EVIDENCE_TIME)
         self._write_order(slot)
-        send(slot.pid, signal.SIGUSR2)
+        self.show_stack(slot, directory)
+
+    def show_stack(self, slot: Slot, directory: RunDirectory) -> dict[str, Any]:
+        """Make a child write its stacks to its file, emptied before; return who and where."""
+        path = directory.stacks / stack_name(slot.role, slot.index)
+        with suppress(OSError):
+            os.truncate(path, 0)
+        send(slot.pid, STACK_SIGNAL)
+        return {"label": slot.label, "pid": slot.pid, "path": str(path)}
 
     def look(self) -> None:
         """Read the rows that matter: who reported ready is up, who does well is forgiven."""
@@ -222,6 +234,7 @@ class Crew:
         reason = cause_of_death(slot, ended, row)
         had_a_job = row is not None and row.activity == Activity.BUSY
         if slot.role is Role.WORKER:
+            self._count_jobs_of(slot)
             self._scoreboard.record_death(
                 Death(
                     slot.serial,
@@ -252,6 +265,12 @@ class Crew:
         life = self._scoreboard.life(slot.index)
         with writing(life):
             life.state, life.pid = slot.state, 0
+
+    def _count_jobs_of(self, dead: Slot) -> None:
+        # Read from the row itself: of a row that is torn there is no copy.
+        row = self._scoreboard.work(dead.index)
+        if row.serial == dead.serial:
+            self._scoreboard.header.jobs_of_the_dead += row.jobs_done
 
     def _end_line(self, template: Slot) -> None:
         """Forget what a dead template still owed us."""

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.errors import ExitCode
 from pulpo_pool.master import policy
+from pulpo_pool.master.census import taken
 from pulpo_pool.master.commands import (
     COMMAND_FOR_SIGNAL,
     Command,
+    dumped_slots,
     recycled_slots,
     wanted_workers,
 )
 from pulpo_pool.master.control import ControlSocket, Refused
 from pulpo_pool.master.reload import Reload
 from pulpo_pool.master.status import pool_status, state_word
-from pulpo_pool.scoreboard import ExitReason, Order, PoolState, SlotState
+from pulpo_pool.scoreboard import ExitReason, ForkReason, Order, PoolState, SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pulpo_pool.clock import Clock
     from pulpo_pool.master.control import Request
     from pulpo_pool.master.crew import Crew
+    from pulpo_pool.master.herald import Herald
     from pulpo_pool.master.rundir import RunDirectory
     from pulpo_pool.master.vigil import Vigil
     from pulpo_pool.master.wires import Wires
@@ -48,13 +51,14 @@ class Master:
     4. beat, so that others can tell that it lives
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts it is composed of
         self,
         crew: Crew,
         vigil: Vigil,
         scoreboard: Scoreboard,
         wires: Wires,
         run_directory: RunDirectory,
+        herald: Herald,
         clock: Clock,
         about: Mapping[str, Any],
     ) -> None:
@@ -64,11 +68,13 @@ class Master:
         self._scoreboard = scoreboard
         self._wires = wires
         self._run_directory = run_directory
+        self._herald = herald
         self._clock = clock
         self._about = dict(about)  # what status shows of the settings
         self._reload = Reload(crew, scoreboard, clock, self._why_no_boot)
         self._state = PoolState.STARTING
         self._interrupts = 0
+        self._changes_taken = 0  # of those that the watcher saw
         self._failed: ExitCode | None = None
         self._boot_error_told = ""
         self.last_words = ""  # why the pool gave up, for a person to read whole
@@ -78,6 +84,7 @@ class Master:
             Command.SCALE: self._scale,
             Command.RECYCLE: self._recycle,
             Command.RELOAD: lambda _: self._begin_reload(),
+            Command.DUMP: self._dump,
             Command.PAUSE: lambda _: self._rest(PoolState.PAUSED),
             Command.QUIET: lambda _: self._rest(PoolState.QUIET),
             Command.RESUME: lambda _: self._resume(),
@@ -87,7 +94,6 @@ class Master:
 
     def run(self) -> ExitCode:
         """Supervise until the pool is empty; return what the program exits with."""
-        self._install_signals()
         self._advance(PoolState.STARTING)
         self._selector.register(self._wires.signals.reader, selectors.EVENT_READ, self._hear)
         self._selector.register(
@@ -97,6 +103,7 @@ class Master:
         )
         control = ControlSocket(self._run_directory.control, self._selector, self._answer)
         try:
+            self._hear()  # told to stop before it began, a pool forks nobody
             while not self._is_over():
                 self._turn()
         finally:
@@ -115,11 +122,15 @@ class Master:
         self._assess()
         now = self._clock.monotonic()
         for sentence in self._vigil.look(now, self._patience()):
-            self._crew.condemn(sentence.slot, sentence.reason, sentence.why)
+            self._crew.condemn(sentence.slot, sentence.reason, sentence.why, self._run_directory)
         self._scoreboard.header.heartbeat = now
+        self._herald.tell(self._state, reloading=self._reload.under_way)
 
     def _patience(self) -> float:
         """Return how long the loop may sleep, in seconds."""
+        return min(self._time_to_the_next_deed(), self._herald.patience())
+
+    def _time_to_the_next_deed(self) -> float:
         deadline = policy.nearest_deadline(self._table)
         if any(slot.state is SlotState.EMPTY for slot in self._table):
             return SHORTEST_NAP  # a place waits for the fork budget
@@ -143,7 +154,17 @@ class Master:
             self._drain()
         if self._state is not PoolState.STARTING:
             self._reload.step()  # first: if it fails, it is the one to say why
+            self._reload_what_changed()
             self._tell_boot_error()
+
+    def _reload_what_changed(self) -> None:
+        """Begin what the watcher asks for; changes during a reload are for the next one."""
+        seen = self._scoreboard.header.changes_seen
+        if seen != self._changes_taken and self._state < PoolState.DRAINING:
+            if self._reload.under_way:
+                return
+            self._changes_taken = seen
+            self._begin_reload()
 
     def _tell_boot_error(self) -> None:
         """Log why workers cannot boot: once, however often they try, until all can again."""
@@ -171,12 +192,7 @@ class Master:
 
     # -- commands -----------------------------------------------------------------------------
 
-    def _install_signals(self) -> None:
-        for number in (*COMMAND_FOR_SIGNAL, signal.SIGCHLD, signal.SIGUSR2):
-            signal.signal(number, _noted)
-        signal.set_wakeup_fd(self._wires.signals.writer, warn_on_full_buffer=False)
-
-    def _hear(self, _mask: int) -> None:
+    def _hear(self, _mask: int = selectors.EVENT_READ) -> None:
         for number in self._wires.signals.drain():
             if number == signal.SIGINT:
                 self._interrupts += 1
@@ -206,6 +222,7 @@ class Master:
         """Carry out one command; return what its sender is told. Raises Refused."""
         if self._state >= PoolState.DRAINING and command not in (
             Command.STATUS,
+            Command.DUMP,
             Command.DRAIN,
             Command.STOP,
         ):
@@ -222,6 +239,11 @@ class Master:
         slots = recycled_slots(argument, self._table)
         self._table.to_recycle |= dict.fromkeys(slots, ExitReason.OPERATOR)
         return {"slots": sorted(slots)}
+
+    def _dump(self, argument: str) -> dict[str, Any]:
+        """Ask processes for their stacks, and return where they write them."""
+        slots = dumped_slots(argument, self._table)
+        return {"stacks": [self._crew.show_stack(slot, self._run_directory) for slot in slots]}
 
     def _begin_reload(self) -> dict[str, Any]:
         if self._state is PoolState.STARTING:
@@ -248,6 +270,9 @@ class Master:
             "generation": header.generation,
             "workers_wanted": self._table.wanted,
             "crash_looping": bool(header.crash_looping),
+            "jobs_total": taken(self._table, self._scoreboard).jobs_total,
+            "forks": {reason.name.lower(): header.forks[reason] for reason in ForkReason},
+            "exits": {reason.name.lower(): header.exits[reason] for reason in ExitReason},
             "reload": self._reload.status(),
             "uptime_seconds": round(self._clock.now() - header.started_at, 1),
             **self._about,
@@ -276,7 +301,3 @@ class Master:
             self._reload.abandon()
             self._advance(PoolState.DRAINING)
         return {"state": state_word(self._state)}
-
-
-def _noted(_number: int, _frame: object) -> None:
-    """The wake-up descriptor has been written already; the loop acts."""

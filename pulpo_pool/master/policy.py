@@ -133,6 +133,7 @@ def _stop_in_order(table: SlotTable, settings: Settings, now: float) -> Iterator
     ranks = (
         (table.workers, settings.drain_timeout),
         (table.of_role(Role.KEEPER), SERVICE_GRACE),
+        (table.of_role(Role.WATCHER), SERVICE_GRACE),
         (table.of_role(Role.WEB), SERVICE_GRACE),
         (table.of_role(Role.TEMPLATE), SERVICE_GRACE),
     )

@@ -60,13 +60,18 @@ class Reload:
         self.phase = Phase.NONE
         self.error = ""
 
+    @property
+    def under_way(self) -> bool:
+        """Whether the pool is between two generations."""
+        return self.phase in _UNDER_WAY
+
     def status(self) -> dict[str, Any]:
         """Return what `status` and `reload` show."""
         return {"phase": self.phase.value, "generation": self._target, "error": self.error}
 
     def begin(self) -> None:
         """Start; raise Refused if one is under way."""
-        if self.phase in _UNDER_WAY:
+        if self.under_way:
             raise Refused(f"reload: generation {self._target} is on its way already")
         self.error = ""
         self._template = self._lineage.try_next()
@@ -91,7 +96,7 @@ class Reload:
 
     def abandon(self) -> None:
         """Forget it: the pool drains."""
-        if self.phase in _UNDER_WAY:
+        if self.under_way:
             self._fail("the pool drains")
 
     def _watch_template(self) -> None:
@@ -126,6 +131,8 @@ class Reload:
         for slot in self._wanted():
             if slot.alive and slot.generation != self._target:
                 self._table.to_recycle[slot.index] = ExitReason.RELOAD
+            elif slot.state is SlotState.BACKOFF:  # it failed with other code
+                slot.emptied(slot.next_fork)
         self.phase = Phase.ROLLING
 
     def _watch_others(self) -> None:

@@ -6,19 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from pulpo_pool.master.census import state_of
 from pulpo_pool.scoreboard import Activity, PoolState, QueueLink, Scoreboard, SlotState
 
 if TYPE_CHECKING:
     from pulpo_pool.master.slots import Slot, SlotTable
-
-_SHOWN = {
-    SlotState.EMPTY: "empty",
-    SlotState.BOOTING: "booting",
-    SlotState.STOPPING: "stopping",
-    SlotState.KILLED: "stopping",
-    SlotState.BACKOFF: "backoff",
-    SlotState.RETIRED: "retired",
-}
 
 
 def slot_status(slot: Slot, scoreboard: Scoreboard, now: float) -> dict[str, Any]:
@@ -29,7 +21,7 @@ def slot_status(slot: Slot, scoreboard: Scoreboard, now: float) -> dict[str, Any
     shown: dict[str, Any] = {
         "slot": slot.index,
         "pid": slot.pid if slot.alive else None,
-        "state": _state_of(slot, busy=busy),
+        "state": state_of(slot, busy=busy),
         "generation": life.generation,
         "jobs_done": row.jobs_done if row else 0,
         "request_type": None,
@@ -50,7 +42,7 @@ def service_status(slot: Slot, scoreboard: Scoreboard) -> dict[str, Any]:
     return {
         "role": slot.role.name.lower(),
         "pid": slot.pid if slot.alive else None,
-        "state": "up" if slot.state is SlotState.UP else _SHOWN[slot.state],
+        "state": "up" if slot.state is SlotState.UP else state_of(slot, busy=False),
         "generation": scoreboard.life(slot.index).generation,
         "rss_bytes": _resident(slot.pid) if slot.alive else None,
     }
@@ -71,12 +63,6 @@ def pool_status(table: SlotTable, scoreboard: Scoreboard, now: float) -> dict[st
 def state_word(state: PoolState) -> str:
     """Return the pool's state as people read it."""
     return state.name.lower()
-
-
-def _state_of(slot: Slot, *, busy: bool) -> str:
-    if slot.state is SlotState.UP:
-        return "busy" if busy else "idle"
-    return _SHOWN[slot.state]
 
 
 def _resident(pid: int) -> int | None:

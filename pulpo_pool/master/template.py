@@ -126,12 +126,16 @@ def run_template(
     body = prepare()
     if body is None:
         return EXIT_BOOT_FAILED
+    stacks: tuple[int, ...] = ()
+    if seat.stacks is not None:
+        seat.stacks.keep_ready()  # whatever the import did to it
+        stacks = seat.stacks.descriptors
     gc.collect()
     gc.freeze()  # the collector would write to every page, and so unshare it
     orders.setblocking(False)
     service.watch(orders.fileno())
     service.report_ready(f"template gen {seat.generation}")
-    ours = (orders.fileno(), seat.wakeup, seat.wakeup_end)
+    ours = (orders.fileno(), seat.wakeup, seat.wakeup_end, *stacks)
     nursery = Nursery(orders, links, body, master, seat.work, ours)
     while not service.leaving and not nursery.hung_up:
         service.wait(PATIENCE)

@@ -46,6 +46,6 @@ class Wires:
     signals: Pipe  # the kernel writes the master's signals
 
     @classmethod
-    def laid(cls) -> Wires:
-        """Make all pipes."""
-        return cls(Pipe.laid(), Pipe.laid(), Pipe.laid(), Pipe.laid())
+    def laid(cls, ears: Pipe) -> Wires:
+        """Make all pipes but that for signals, which came first."""
+        return cls(Pipe.laid(), Pipe.laid(), Pipe.laid(), ears)

@@ -9,9 +9,13 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from pulpo_pool.stacks import STACK_SIGNAL
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import FrameType
+
+    from pulpo_pool.stacks import StackFile
 
 _PRIVATE_FD: Final = 100  # out of the way of handlers that close what they did not open
 _NO_READING: Final = getattr(os, "O_PATH", os.O_RDONLY)  # a directory may be closed to readers
@@ -24,9 +28,11 @@ class Hygiene:
         self,
         signals: Mapping[signal.Signals, Callable[[int, FrameType | None], None]],
         wakeup_end: int,
+        stacks: StackFile | None = None,
     ) -> None:
         self._signals = signals
         self._wakeup_end = wakeup_end
+        self._stacks = stacks
         self._copies = [_copy_of(fd) for fd in (1, 2)]
         self._home = _copy_of_directory()
         self._umask = os.umask(0)
@@ -38,7 +44,9 @@ class Hygiene:
         for number, handler in self._signals.items():
             if signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
+        if self._stacks is not None:
+            self._stacks.keep_ready()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*self._signals, STACK_SIGNAL))
 
     def tidy_up(self) -> None:
         """Undo what would reach the next job: directory, umask, alarm and streams. 2 us a job."""

@@ -52,7 +52,7 @@ EXIT_BOOT_FAILED: Final = 3
 LONGEST_SILENCE: Final = 5.0  # seconds between two heartbeats of a worker without a job
 LONGEST_RECONNECT_WAIT: Final = 30.0  # seconds
 LAST_RECONNECT_WAIT: Final = 1.0  # the same, once told to leave with a job unsettled
-_ONLY_WAKE: Final = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT,
+_ONLY_WAKE: Final = (signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT,
                      signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)  # fmt: skip
 
 
@@ -137,7 +137,7 @@ class Worker:
         self._metrics.prepare(settings.queues, [h.request_type for h in self._app.registry])
         if seat.slot == 0:
             self._metrics.export_zeros()  # of one slot: all slots' zeros would cost each scrape
-        self._hygiene = Hygiene(self._signals, seat.wakeup_end)
+        self._hygiene = Hygiene(self._signals, seat.wakeup_end, seat.stacks)
         for hook in self._app.worker_start_hooks:
             hook()
         queue: QueueAdapter = self._until_it_works()(self._open)

@@ -27,7 +27,7 @@ INTERRUPTIBLE = [  # also where the tests themselves run in the background of a 
     "-c",
     (
         "import signal as s; s.signal(s.SIGINT, s.default_int_handler)\n"
-        "from pulpo_pool.cli.main import main; main()"
+        "from pulpo_pool.cli.entry import main; main()"
     ),
 ]
 

@@ -15,7 +15,7 @@ PACKAGE = Path(pulpo_pool.__file__).parent
 GROUND = {"__init__", "clock", "errors", "suggestions", "log"}
 GROUND |= {"settings_fields", "settings_sources"}
 WORDS = GROUND | {"message", "codec", "outcomes"}
-POOL = GROUND | {"scoreboard", "seat", "service", "settings"}
+POOL = GROUND | {"scoreboard", "seat", "service", "settings", "stacks"}
 APP = {"context", "handlers", "jobs", "results", "retry", "signatures", "strategies"}
 
 MAY_IMPORT = {
@@ -23,8 +23,10 @@ MAY_IMPORT = {
     "publishing": WORDS | {"queues"},
     "settings": WORDS | {"queues"},
     "scoreboard": GROUND,
-    "seat": {"scoreboard"},
+    "seat": {"scoreboard", "stacks"},
+    "stacks": {"scoreboard"},
     "service": POOL,
+    "watcher": POOL,
     "master": POOL,  # never a queue, a handler, a metric or the worker
     "metrics": GROUND | {"outcomes", "queues", "scoreboard", "slot_files", "slot_values"},
     "keeper": POOL | WORDS | {"metrics", "queues"},

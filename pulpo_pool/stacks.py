@@ -1,0 +1,88 @@
+"""Stacks: on SIGUSR2 a process writes where all its threads are, to a file of its own.
+
+It is faulthandler's C code that writes, so also a process that never returns to Python shows it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import fcntl
+import os
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from pulpo_pool.scoreboard import Role
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STACK_SIGNAL: Final = signal.SIGUSR2
+_PRIVATE_FD: Final = 100  # out of the way of handlers that close what they did not open
+
+
+def stack_name(role: Role, slot: int) -> str:
+    """Return what a slot's file is called."""
+    return f"{slot}.txt" if role is Role.WORKER else f"{role.name.lower()}-{slot}.txt"
+
+
+class StackFile:
+    """The file of this process, kept open: there may be no descriptor left when it is needed.
+
+    Without a file the signal does nothing; a pool works on a full disk, too.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._fd = -1
+        self._identity: tuple[int, int] | None = None
+        # What a parent registered must not write to its number, which is another file's by now.
+        faulthandler.unregister(STACK_SIGNAL)
+        signal.signal(STACK_SIGNAL, _nothing)
+        self._open()
+        self._register()
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What a child must close."""
+        return (self._fd,) if self._identity is not None else ()
+
+    def keep_ready(self) -> None:
+        """Take back the file and the signal if somebody closed or replaced them. Costs 2 us."""
+        if self._identity is None or _identity_of(self._fd) != self._identity:
+            self._open()
+        if signal.getsignal(STACK_SIGNAL) is not _nothing:
+            faulthandler.unregister(STACK_SIGNAL)
+            signal.signal(STACK_SIGNAL, _nothing)
+        self._register()
+
+    def _open(self) -> None:
+        self._identity = None
+        if self._path is None:
+            return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        with suppress(OSError):
+            low = os.open(self._path, flags, 0o600)
+            try:
+                self._fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _PRIVATE_FD)
+            finally:
+                os.close(low)
+            self._identity = _identity_of(self._fd)
+
+    def _register(self) -> None:
+        if self._identity is None:
+            faulthandler.unregister(STACK_SIGNAL)
+        else:
+            faulthandler.register(STACK_SIGNAL, self._fd, all_threads=True, chain=False)
+
+
+def _identity_of(fd: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _nothing(_number: int, _frame: object) -> None:
+    """Stand behind faulthandler: the signal must never end a process."""
