@@ -136,6 +136,7 @@ class Master:
             logger.info("nothing is ready and nothing is held: the burst is over")
             self._drain()
         if self._state is not PoolState.STARTING:
+            self._reload.step()  # first: it asks for the boot error of its own worker
             self._tell_boot_error()
 
     def _tell_boot_error(self) -> None:
@@ -143,7 +144,6 @@ class Master:
         if not any(slot.boot_failures for slot in self._table.workers[: self._table.wanted]):
             self._boot_error_told = ""
             return
-        self._reload.step()
         error = self._run_directory.take_boot_error()
         if error is not None and error.text != self._boot_error_told:
             self._boot_error_told = error.text
