@@ -12,7 +12,10 @@ import pulpo_pool
 PACKAGE = Path(pulpo_pool.__file__).parent
 
 # What everybody may stand on: it knows nothing of queues, workers or masters.
-GROUND = {"__init__", "clock", "errors", "suggestions", "log", "settings_fields", "settings_sources"}
+GROUND = {
+    "__init__", "cgroup", "clock", "errors", "log", "memory", "settings_fields",
+    "settings_sources", "suggestions",
+}  # fmt: skip
 WORDS = GROUND | {"message", "codec", "outcomes"}
 POOL = GROUND | {"scoreboard", "seat", "service", "settings"}
 APP = {"context", "handlers", "jobs", "results", "retry", "signatures", "strategies"}
