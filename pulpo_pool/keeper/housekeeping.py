@@ -66,6 +66,8 @@ def describe_death(owner: Owner, death: Death) -> str:
         return f"worker {owner.slot} (serial {death.serial}) died; how is no longer known"
     if death.reason is ExitReason.CUT_OFF:
         end = "was ended at the drain timeout"
+    elif death.reason is ExitReason.OOM:
+        end = "had too much memory and was killed for it"
     elif os.WIFSIGNALED(death.wait_status):
         end = f"was killed by {_signal_name(os.WTERMSIG(death.wait_status))}"
     else:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 def cause_of_death(slot: Slot, ended: Ended, row: WorkRow | None) -> ExitReason:
     """Return why a process left. An exit status of 0 is believed only with a note in its row."""
+    if slot.condemned is not None:
+        return slot.condemned
     if slot.cut_off:
         return ExitReason.CUT_OFF
     left_a_note = row is not None and row.activity == Activity.LEAVING

@@ -18,6 +18,7 @@ _SHOWN = {
     SlotState.KILLED: "stopping",
     SlotState.BACKOFF: "backoff",
     SlotState.RETIRED: "retired",
+    SlotState.PARKED: "parked",
 }
 
 

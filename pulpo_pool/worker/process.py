@@ -26,6 +26,7 @@ from pulpo_pool.scoreboard import Activity, ExitReason, Order, writing
 from pulpo_pool.worker.boot import leave_boot_error
 from pulpo_pool.worker.hygiene import Hygiene
 from pulpo_pool.worker.lease import LeaseKeeper
+from pulpo_pool.worker.lifespan import Lifespan
 from pulpo_pool.worker.loop import LoopLimits, WorkerLoop
 from pulpo_pool.worker.report import WorkerReport
 
@@ -121,6 +122,7 @@ class Worker:
             row.activity = Activity.BOOTING
             row.heartbeat = self._plan.clock.monotonic()
             row.jobs_done = row.queue_up = 0
+            row.asks = row.asked_after = row.fresh_memory = row.memory = 0
         enter_multiprocess(self._plan.metrics_directory, seat.label)
         self._metrics = (
             self._plan.make_metrics()
@@ -150,6 +152,7 @@ class Worker:
             self._plan.clock,
             stopping=self._is_stopping,
         )
+        self._lifespan = Lifespan(settings, seat.work, self._plan.clock.monotonic())
         self._lease.start()
         self._report.show(Activity.IDLE, "idle")
         seat.ring()
@@ -167,6 +170,8 @@ class Worker:
                 self._rest(loop)
             elif self._while_queue_is_up(loop, loop.turn):
                 empty_turns = 0
+                if self._lifespan.reached_by_job(self._plan.clock.monotonic()):
+                    self._seat.ring()
                 self._hygiene.tidy_streams()
             elif not self._woken():
                 empty_turns += 1
@@ -198,6 +203,8 @@ class Worker:
         self._hygiene.tidy_signals()
         self._hygiene.tidy_directory()
         self._report.idle()
+        if self._lifespan.reached_by_now(self._plan.clock.monotonic()):
+            self._seat.ring()
 
     # -- the queue ----------------------------------------------------------------------------
 
