@@ -55,6 +55,7 @@ class WorkerState(enum.StrEnum):
     STOPPING = "stopping"
     BACKOFF = "backoff"
     RETIRED = "retired"
+    PARKED = "parked"  # left for want of work; comes back when all others are busy
 
 
 @dataclass(frozen=True, slots=True)

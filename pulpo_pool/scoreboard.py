@@ -42,7 +42,7 @@ class PoolState(enum.IntEnum):
 class SlotState(enum.IntEnum):
     """A slot's life, as the master sees it; only forward inside one life.
 
-    EMPTY -> BOOTING -> UP -> STOPPING -> KILLED -> EMPTY | BACKOFF | RETIRED
+    EMPTY -> BOOTING -> UP -> STOPPING -> KILLED -> EMPTY | BACKOFF | RETIRED | PARKED
     """
 
     EMPTY = 0
@@ -52,6 +52,7 @@ class SlotState(enum.IntEnum):
     KILLED = 4
     BACKOFF = 5
     RETIRED = 6  # scaled away; comes back when the pool grows
+    PARKED = 7  # left for want of work; comes back when all others are busy
 
 
 class QueueLink(enum.IntEnum):
@@ -87,6 +88,7 @@ class ForkReason(enum.IntEnum):
     RECYCLE = 2  # the one before left as planned
     SCALE_UP = 3
     RELOAD = 4
+    RETURN = 5  # a parked place is needed again
 
 
 class ExitReason(enum.IntEnum):
@@ -97,12 +99,16 @@ class ExitReason(enum.IntEnum):
     SCALED_DOWN = 2
     OPERATOR = 3
     RELOAD = 4
-    ERROR = 5
-    SIGNAL = 6
-    BOOT = 7
-    CUT_OFF = 8  # killed by its master at the drain timeout
-    JOB_TIMEOUT = 9  # killed by its master for a job past its time limit
-    HEARTBEAT = 10  # killed by its master for its silence
+    MAX_JOBS = 5
+    MAX_AGE = 6
+    MAX_MEMORY = 7
+    ERROR = 8
+    SIGNAL = 9
+    BOOT = 10
+    CUT_OFF = 11  # killed by its master at the drain timeout
+    OOM = 12  # killed for its memory, by its master or by the kernel
+    JOB_TIMEOUT = 13  # killed by its master for a job past its time limit
+    HEARTBEAT = 14  # killed by its master for its silence
 
     @property
     def failed(self) -> bool:
@@ -117,6 +123,7 @@ class _Header(ctypes.Structure):
         ("pool_state", ctypes.c_int64),
         ("generation", ctypes.c_int64),
         ("wanted_workers", ctypes.c_int64),
+        ("parked_workers", ctypes.c_int64),
         ("crash_looping", ctypes.c_int64),
         ("reloads_done", ctypes.c_int64),
         ("reloads_failed", ctypes.c_int64),
@@ -159,6 +166,10 @@ class WorkRow(ctypes.Structure):
         ("jobs_done", ctypes.c_int64),
         ("queue_up", ctypes.c_int64),  # a QueueLink
         ("exit_reason", ctypes.c_int64),  # an ExitReason, meant once LEAVING
+        ("asks", ctypes.c_int64),  # to be replaced: an ExitReason; 0 for no
+        ("asked_after", ctypes.c_int64),  # jobs
+        ("fresh_memory", ctypes.c_int64),  # private bytes before the first job; 0: nobody looked
+        ("memory", ctypes.c_int64),  # private bytes when it last was found over a limit
         ("queue", ctypes.c_char * _TEXT),
         ("job_id", ctypes.c_char * _TEXT),
         ("request_type", ctypes.c_char * _TEXT),

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from pulpo_pool.cgroup import Cgroups
 from pulpo_pool.codec import LARGEST_MESSAGE
 from pulpo_pool.errors import ConfigError, PulpoPoolError
+from pulpo_pool.memory import size_text
 from pulpo_pool.message import DEFAULT_QUEUE, check_name
 from pulpo_pool.settings_fields import Mismatch, about, fields_of
 from pulpo_pool.settings_sources import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from pulpo_pool.settings_fields import SettingField
     from pulpo_pool.settings_sources import Given
@@ -32,14 +35,16 @@ _PORTS: Final = 65_536
 
 Seconds = Annotated[float, Meta(ge=0, le=_LONGEST_WAIT)]
 Count = Annotated[int, Meta(ge=0, le=2**31)]
+Size = Annotated[int, Meta(ge=0, le=2**62)]
 Limit = Annotated[int, Meta(ge=1, le=2**31)]
 
 
-def usable_cpus() -> int:
-    """Return the number of CPUs this process may run on, at most MAX_WORKERS."""
-    if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
-    return min(os.cpu_count() or 1, MAX_WORKERS)
+def usable_cpus(cgroups: Cgroups | None = None) -> int:
+    """Return how many CPUs this process may use: its affinity, or its cgroup's smaller quota."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota = (cgroups or Cgroups()).cpus()
+    return min(cpus, quota or cpus, MAX_WORKERS)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,8 +69,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: Annotated[
         int,
         Meta(ge=1, le=MAX_WORKERS),
-        about("Worker processes; by default one for each usable CPU.", short="-w"),
+        about(
+            "Worker processes; auto, the default, is one for each CPU that the machine, the "
+            "affinity and the cgroup's quota leave.",
+            short="-w",
+            metavar="N|auto",
+            auto=usable_cpus,
+        ),
     ] = msgspec.field(default_factory=usable_cpus)
+    min_workers: Annotated[
+        int,
+        Meta(ge=0, le=MAX_WORKERS),
+        about(
+            "Workers that stay when there is little to do; the idle rest leaves, and returns when "
+            "all others are busy. 0: all stay."
+        ),
+    ] = 0
     name: Annotated[
         str,
         about("The pool's name; each pool of a host needs its own.", short="-n", metavar="NAME"),
@@ -109,6 +128,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Seconds,
         about("Seconds after which SoftTimeLimit is raised inside a handler; 0: never."),
     ] = 0.0
+    max_jobs: Annotated[
+        Count, about("Jobs after which a worker is replaced, give or take a tenth; 0: any number.")
+    ] = 0
+    max_age: Annotated[
+        Seconds, about("Seconds after which a worker is replaced, give or take a tenth; 0: never.")
+    ] = 0.0
+    max_memory: Annotated[
+        Size,
+        about(
+            "Private memory above which a worker is replaced after its job, give or take a tenth, "
+            "such as 200M or 1GiB; 0: any.",
+            kind="size",
+        ),
+    ] = 0
+    max_memory_hard: Annotated[
+        Size,
+        about(
+            "Private memory above which a worker is killed, and its job counts a crash; 0: any.",
+            kind="size",
+        ),
+    ] = 0
     lease: Annotated[
         float,
         Meta(ge=1, le=_LONGEST_WAIT),
@@ -211,11 +251,32 @@ def load_settings(
             values[name] = _value(SETTING_FIELDS[name], given)
         except (Mismatch, PulpoPoolError) as problem:
             findings.problems.extend(f"{given.source}: {line}" for line in str(problem).split("\n"))
-    if findings.problems:
-        raise ConfigError(findings.problems)
+    settings = Settings(**values)
     sources = dict.fromkeys(SETTING_FIELDS, DEFAULT_SOURCE)
     sources |= {name: given.source for name, given in findings.given.items()}
-    return Loaded(Settings(**values), sources, tuple(findings.warnings))
+    wrong = findings.given.keys() - values.keys()
+    findings.problems += _contradictions(settings, sources, wrong)
+    if findings.problems:
+        raise ConfigError(findings.problems)
+    return Loaded(settings, sources, tuple(findings.warnings))
+
+
+def _contradictions(
+    settings: Settings, sources: Mapping[str, str], wrong: AbstractSet[str]
+) -> Iterator[str]:
+    """Yield what cannot hold together, of the settings that are no mistake by themselves."""
+    low, high = settings.min_workers, settings.workers
+    if low > high and not wrong & {"min_workers", "workers"}:
+        yield (
+            f"{sources['min_workers']}: {low} workers cannot stay in a pool of {high} "
+            f"(workers, from {sources['workers']})"
+        )
+    soft, hard = settings.max_memory, settings.max_memory_hard
+    if 0 < hard <= soft and not wrong & {"max_memory", "max_memory_hard"}:
+        yield (
+            f"{sources['max_memory']}: expected less than max-memory-hard "
+            f"({size_text(hard)}, from {sources['max_memory_hard']}), got {size_text(soft)}"
+        )
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -19,12 +19,14 @@ from typing import (
 import msgspec
 from msgspec import Meta, inspect
 
+from pulpo_pool.memory import parse_size
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 ENVIRONMENT_PREFIX: Final = "PULPO_POOL_"
 
-Kind: TypeAlias = Literal["text", "number", "whole", "switch", "choice", "names", "tables"]
+Kind: TypeAlias = Literal["text", "number", "whole", "size", "switch", "choice", "names", "tables"]
 
 _KINDS: Final[Mapping[type[inspect.Type], Kind]] = {
     inspect.StrType: "text",
@@ -36,7 +38,22 @@ _KINDS: Final[Mapping[type[inspect.Type], Kind]] = {
     inspect.DictType: "tables",
 }
 
-_METAVARS: Final[Mapping[Kind, str]] = {"number": "SECONDS", "whole": "N", "names": "NAME"}
+_METAVARS: Final[Mapping[Kind, str]] = {
+    "number": "SECONDS",
+    "whole": "N",
+    "size": "SIZE",
+    "names": "NAME",
+}
+
+_EXPECTED: Final[Mapping[Kind, str]] = {
+    "text": "text",
+    "size": "a size such as 200M or 1GiB, or 0 for no limit",
+    "switch": "true or false",
+    "names": "a name or a list of names",
+    "tables": "a table with a table of options for each handler",
+}
+
+AUTO: Final = "auto"
 
 _SWITCHES: Final = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
@@ -49,14 +66,21 @@ class Mismatch(ValueError):
 
 
 def about(
-    description: str, *, flag: str | None = None, short: str | None = None, metavar: str = ""
+    description: str,
+    *,
+    flag: str | None = None,
+    short: str | None = None,
+    metavar: str = "",
+    kind: Kind | None = None,
+    auto: Callable[[], int] | None = None,
 ) -> Meta:
     """Return what help and reference say of a setting, for its annotation in the record.
 
     `flag` is given where the option is not named for the field, `metavar` where "a number",
-    "seconds" or the choices do not say enough of the value.
+    "seconds" or the choices do not say enough of the value, `kind` where its type does not, and
+    `auto` where the word "auto" stands for what it finds.
     """
-    extra = {"flag": flag, "short": short, "metavar": metavar}
+    extra = {"flag": flag, "short": short, "metavar": metavar, "kind": kind, "auto": auto}
     return Meta(description=description, extra=extra)
 
 
@@ -74,6 +98,7 @@ class SettingField:
     metavar: str
     bounds: Mapping[str, float]  # ge, gt, le
     choices: tuple[str, ...]
+    auto: Callable[[], int] | None = None  # what the word "auto" stands for
 
     @property
     def key(self) -> str:
@@ -91,17 +116,11 @@ class SettingField:
         match self.kind:
             case "whole" | "number":
                 noun = "a whole number" if self.kind == "whole" else "a number"
-                return noun + _range_text(self.bounds)
+                return noun + _range_text(self.bounds) + (", or auto" if self.auto else "")
             case "choice":
                 return " or ".join(repr(choice) for choice in self.choices)
-            case "switch":
-                return "true or false"
-            case "names":
-                return "a name or a list of names"
-            case "tables":
-                return "a table with a table of options for each handler"
             case _:
-                return "text"
+                return _EXPECTED[self.kind]
 
     def read(self, value: object, *, from_text: bool) -> Any:
         """Return the value in the setting's own type; raise Mismatch if it cannot be.
@@ -109,8 +128,11 @@ class SettingField:
         From the environment and the command line everything arrives as text; in a file "8" is
         not a number.
         """
+        if self.auto and isinstance(value, str) and value.strip().lower() == AUTO:
+            return self.auto()
         try:
-            candidate = self._parsed(value) if from_text and isinstance(value, str) else value
+            spoken = isinstance(value, str) and (from_text or self.kind == "size")
+            candidate = self._parsed(str(value)) if spoken else value
             if self.kind == "names" and isinstance(candidate, str):
                 candidate = tuple(name.strip() for name in candidate.split(","))
             found = msgspec.convert(candidate, self.annotation)
@@ -126,14 +148,14 @@ class SettingField:
                 return int(text)
             case "number":
                 return float(text)
-            case "switch":
-                return _SWITCHES.get(text.strip().lower(), text)
-            case "choice":
-                return text.strip().lower()
+            case "size":
+                return parse_size(text)
             case "tables":
                 return msgspec.json.decode(text)
-            case _:
-                return text
+        word = text.strip().lower()
+        if self.kind == "switch":
+            return _SWITCHES.get(word, text)
+        return word if self.kind == "choice" else text
 
 
 def fields_of(record: type[msgspec.Struct]) -> dict[str, SettingField]:
@@ -154,7 +176,7 @@ def _field(field: inspect.Field, annotation: Any) -> SettingField:
     if isinstance(declared, inspect.UnionType):  # text that may be absent
         declared = declared.types[0]
     named = {bound: getattr(declared, bound, None) for bound in ("ge", "gt", "le")}
-    kind = _KINDS[type(declared)]
+    kind = extra.get("kind") or _KINDS[type(declared)]
     choices = _choices(annotation)
     return SettingField(
         name=field.name,
@@ -167,6 +189,7 @@ def _field(field: inspect.Field, annotation: Any) -> SettingField:
         metavar=extra.get("metavar") or "|".join(choices) or _METAVARS.get(kind, "TEXT"),
         bounds={bound: value for bound, value in named.items() if value is not None},
         choices=choices,
+        auto=extra.get("auto"),
     )
 
 

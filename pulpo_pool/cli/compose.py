@@ -30,6 +30,7 @@ from pulpo_pool.master.spawner import DirectSpawner
 from pulpo_pool.master.template import adopt_grandchildren, can_preload
 from pulpo_pool.master.vigil import Vigil
 from pulpo_pool.master.wires import Pipe, Wires
+from pulpo_pool.memory import private_memory
 from pulpo_pool.queues.opening import check_url
 from pulpo_pool.samples import sample_pulpo
 from pulpo_pool.scoreboard import Role, Scoreboard
@@ -163,6 +164,11 @@ def _announce(loaded: Loaded, listener: socket.socket | None) -> None:
     settings = loaded.settings
     for warning in loaded.warnings:
         logger.warning("%s", warning)
+    if (settings.max_memory or settings.max_memory_hard) and private_memory() is None:
+        logger.warning(
+            "max-memory: this system does not tell which memory is a process's own, so no limit "
+            "of it is kept"
+        )
     logger.info(
         "pulpo-pool %s starts %d workers of %s on %s, queues %s%s",
         __version__,

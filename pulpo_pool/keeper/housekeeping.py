@@ -36,6 +36,7 @@ _ENDED_BY_MASTER: Final = {
     ExitReason.CUT_OFF: "was ended at the drain timeout",
     ExitReason.JOB_TIMEOUT: "was ended at the time limit of the job",
     ExitReason.HEARTBEAT: "was ended for its silence",
+    ExitReason.OOM: "had too much memory and was killed for it",
 }
 _MEGABYTE: Final = 1_000_000
 

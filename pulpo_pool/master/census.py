@@ -21,6 +21,7 @@ _SHOWN = {
     SlotState.KILLED: "stopping",
     SlotState.BACKOFF: "backoff",
     SlotState.RETIRED: "retired",
+    SlotState.PARKED: "parked",
 }
 
 

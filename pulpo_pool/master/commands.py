@@ -69,7 +69,9 @@ def recycled_slots(argument: str, table: SlotTable) -> set[int]:
     """Read a slot's number, or nothing for all; raise Refused for a slot that is not there."""
     slots = range(table.wanted)
     if not argument:
-        return set(slots)
+        return {slot.index for slot in table.present}
     if not argument.isdigit() or int(argument) not in slots:
         raise Refused(f"recycle: expected a slot from 0 to {table.wanted - 1}, got {argument!r}")
+    if table.workers[int(argument)] not in table.present:
+        raise Refused(f"recycle: slot {argument} is parked, so there is no worker to replace")
     return {int(argument)}

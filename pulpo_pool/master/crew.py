@@ -10,8 +10,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.master import policy
+from pulpo_pool.master.memory_watch import MemoryWatch
 from pulpo_pool.master.obituary import cause_of_death, obituary
+from pulpo_pool.master.parking import Parking
+from pulpo_pool.master.requests import Requests
 from pulpo_pool.master.spawner import kill_group, reap, send
+from pulpo_pool.memory import size_text
 from pulpo_pool.scoreboard import (
     Activity,
     Death,
@@ -63,6 +67,9 @@ class Crew:
         self._serial = 0
         self._order = Order.WORK
         self._jitter = random.Random().uniform  # noqa: S311 - spreads restarts
+        self._requests = Requests(table, scoreboard, settings.max_memory)
+        self._memory = MemoryWatch(table, scoreboard, settings.max_memory_hard)
+        self._parking = Parking(table, scoreboard, settings.min_workers)
         self.jobs_cut_off = 0
 
     def act(self, state: PoolState) -> None:
@@ -158,6 +165,15 @@ class Crew:
         slot.emptied(slot.next_fork)
         self._write_order(slot)
 
+    def scale(self, workers: int) -> None:
+        """Want this many workers."""
+        self.table.scale(workers)
+        self._scoreboard.header.wanted_workers = workers
+        self._parking.count()
+        for slot in self.table.workers[workers:]:
+            if not slot.alive:
+                self._write_order(slot)
+
     def _kill(self, slot: Slot) -> None:
         if not slot.pid:
             logger.error("%s was not born within the boot timeout", slot.label)
@@ -195,8 +211,25 @@ class Crew:
         return {"label": slot.label, "pid": slot.pid, "path": str(path)}
 
     def look(self) -> None:
-        """Read the rows that matter: who reported ready is up, who does well is forgiven."""
+        """Read the rows: who reported ready is up; who asks to be replaced will be in its turn."""
         now = self._clock.monotonic()
+        self._see_who_is_up(now)
+        self._requests.hear(now)
+        self._parking.fill()
+        for slot, size in self._memory.too_big(now):
+            logger.error(
+                "%s (pid %d) has %s of its own, over max-memory-hard (%s): killing it",
+                slot.label,
+                slot.pid,
+                size_text(size),
+                size_text(self._settings.max_memory_hard),
+            )
+            slot.condemned = ExitReason.OOM
+            slot.killed()
+            self._write_order(slot)
+            kill_group(slot.pid)
+
+    def _see_who_is_up(self, now: float) -> None:
         for slot in self.table:
             boots = slot.state is SlotState.BOOTING
             if not boots and not (slot.failures and slot.state is SlotState.UP):
@@ -231,6 +264,8 @@ class Crew:
     def _write_off(self, slot: Slot, ended: Ended) -> None:
         now = self._clock.monotonic()
         row = self._scoreboard.read_work(slot.index)
+        if self._memory.was_oom_kill(slot, ended.status):
+            slot.condemned = ExitReason.OOM
         reason = cause_of_death(slot, ended, row)
         had_a_job = row is not None and row.activity == Activity.BUSY
         if slot.role is Role.WORKER:
@@ -261,7 +296,8 @@ class Crew:
         leaves_for_good = slot.role is Role.TEMPLATE and slot.order is Order.LEAVE
         if leaves_for_good:
             slot.retires()
-        self.table.to_recycle.pop(slot.index, None)  # its next life is a new one anyway
+        self._parking.park(slot, reason)
+        self.table.to_recycle.pop(slot.index, None)  # its successor is new
         life = self._scoreboard.life(slot.index)
         with writing(life):
             life.state, life.pid = slot.state, 0

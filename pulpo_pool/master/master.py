@@ -231,8 +231,7 @@ class Master:
 
     def _scale(self, argument: str) -> dict[str, Any]:
         wanted = wanted_workers(argument, self._table.wanted, self._about["max_workers"])
-        self._table.scale(wanted)
-        self._scoreboard.header.wanted_workers = wanted
+        self._crew.scale(wanted)
         return {"workers": wanted}
 
     def _recycle(self, argument: str) -> dict[str, Any]:

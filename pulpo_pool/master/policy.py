@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from pulpo_pool.scoreboard import ExitReason, ForkReason, PoolState, Role, SlotState
+from pulpo_pool.scoreboard import ExitReason, ForkReason, Order, PoolState, Role, SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,9 +103,17 @@ def decide(
         else:
             may_start = slot.state is SlotState.EMPTY and (any_up or not slot.boot_failures)
         may_start = may_start and not table.is_surplus(slot) and can_fork(slot)
-        if may_start and budget.take(now):
+        if may_start and (_is_planned(slot) or budget.take(now)):
             actions.append(Fork(slot))
     return actions
+
+
+def _is_planned(slot: Slot) -> bool:
+    """Tell whether a fork is paced already, by the quarter rule or by the growth of parking."""
+    if slot.state is not SlotState.EMPTY:
+        return False
+    renewed = slot.next_fork in (ForkReason.RECYCLE, ForkReason.RELOAD)
+    return slot.next_fork is ForkReason.RETURN or (renewed and slot.order is Order.LEAVE)
 
 
 def _is_overdue(slot: Slot, now: float) -> bool:
@@ -120,9 +128,10 @@ def _leavers(table: SlotTable, settings: Settings, now: float) -> Iterator[Actio
             yield TellToLeave(slot, ExitReason.SCALED_DOWN, deadline)
         elif slot.state in (SlotState.EMPTY, SlotState.BACKOFF):
             yield Retire(slot)
-    down = sum(slot.state is not SlotState.UP for slot in table.workers[: table.wanted])
-    allowed = max(1, table.wanted // RECYCLED_AT_ONCE) - down
-    for slot in table.workers[: table.wanted]:
+    present = table.present
+    down = sum(slot.state is not SlotState.UP for slot in present)
+    allowed = max(1, len(present) // RECYCLED_AT_ONCE) - down
+    for slot in present:
         if allowed > 0 and slot.index in table.to_recycle and slot.state is SlotState.UP:
             allowed -= 1
             yield TellToLeave(slot, table.to_recycle[slot.index], deadline)
@@ -170,8 +179,9 @@ def _failed_to_boot(slot: Slot) -> bool:
 
 def is_crash_looping(table: SlotTable) -> bool:
     """Tell whether half of the workers, or more, fail again and again."""
-    looping = sum(slot.failures >= CRASH_LOOP for slot in table.workers[: table.wanted])
-    return bool(looping) and looping * 2 >= table.wanted
+    present = table.present
+    looping = sum(slot.failures >= CRASH_LOOP for slot in present)
+    return bool(looping) and looping * 2 >= len(present)
 
 
 def has_proved_healthy(slot: Slot, jobs_done: int, now: float) -> bool:

@@ -165,4 +165,4 @@ class Reload:
         self._crew.tell_to_leave(template, ExitReason.RELOAD, deadline)
 
     def _wanted(self) -> list[Slot]:
-        return self._table.workers[: self._table.wanted]
+        return self._table.present

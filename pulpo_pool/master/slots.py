@@ -33,6 +33,7 @@ class Slot:
     failures: int = 0  # deaths in a row while booting or without a job
     cut_off: bool = False  # its master killed it at the drain timeout
     condemned: ExitReason | None = None  # what its master ends it for
+    early_lives: int = 0  # in a row that were over their memory limit from the start
 
     @property
     def alive(self) -> bool:
@@ -93,9 +94,13 @@ class Slot:
         """Keep the free place empty until the pool grows."""
         self.state, self.pid, self.deadline = SlotState.RETIRED, 0, None
 
-    def returns(self) -> None:
-        """Make a retired place one to be filled."""
-        self.state, self.next_fork = SlotState.EMPTY, ForkReason.SCALE_UP
+    def parks(self) -> None:
+        """Keep the free place empty until all other workers are busy."""
+        self.state, self.pid, self.deadline = SlotState.PARKED, 0, None
+
+    def returns(self, reason: ForkReason = ForkReason.SCALE_UP) -> None:
+        """Make a retired or parked place one to be filled."""
+        self.state, self.next_fork = SlotState.EMPTY, reason
         self.failures = self.boot_failures = 0
 
 
@@ -129,6 +134,14 @@ class SlotTable:
         for slot in self.workers[:workers]:
             if slot.state is SlotState.RETIRED:
                 slot.returns()
+        for slot in self.workers[workers:]:
+            if slot.state is SlotState.PARKED:
+                slot.retires()
+
+    @property
+    def present(self) -> list[Slot]:
+        """The workers' places that are to be filled now: all that are wanted and not parked."""
+        return [slot for slot in self.workers[: self.wanted] if slot.state is not SlotState.PARKED]
 
     def is_surplus(self, slot: Slot) -> bool:
         """Tell whether the pool has shrunk below this worker's place."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import dataclass
+from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
@@ -41,6 +42,7 @@ class _Engine:
     read_target: Callable[[str], str]
     parameters: Mapping[str, Callable[[str], Any]]
     open: Callable[[str, dict[str, Any]], QueueAdapter]
+    module: str
 
 
 def check_url(url: str) -> QueueAddress:
@@ -92,6 +94,11 @@ def open_queue(
         raise ConfigError(str(problem)) from None
     options = {"queues": names, "lease": lease, "owner": owner, "codec": codec, "clock": clock}
     return _ENGINES[address.scheme].open(address.target, options | dict(address.parameters))
+
+
+def import_driver(url: str) -> None:
+    """Import what opening this URL needs: once, before many processes are forked from this one."""
+    import_module(_ENGINES[check_url(url).scheme].module)
 
 
 def file_url(path: str) -> str:
@@ -181,12 +188,14 @@ _ENGINES: Final[Mapping[str, _Engine]] = MappingProxyType(
             read_target=_read_path,
             parameters={"durability": _read_durability, "lease": _read_lease},
             open=_open_file,
+            module="pulpo_pool.queues.file",
         ),
         "memory": _Engine(
             shared=False,
             read_target=_read_nothing,
             parameters={"lease": _read_lease},
             open=_open_memory,
+            module="pulpo_pool.queues.memory",
         ),
     }
 )

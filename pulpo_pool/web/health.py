@@ -22,6 +22,7 @@ _SETTLED_STATES: Final = {
     SlotState.KILLED: WorkerState.STOPPING,
     SlotState.BACKOFF: WorkerState.BACKOFF,
     SlotState.RETIRED: WorkerState.RETIRED,
+    SlotState.PARKED: WorkerState.PARKED,
 }
 
 

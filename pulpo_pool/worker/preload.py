@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pulpo_pool.log import set_up_logging
 from pulpo_pool.metrics import JobMetrics
+from pulpo_pool.queues.opening import import_driver
 from pulpo_pool.slot_values import enter_scratch
 from pulpo_pool.worker.boot import leave_boot_error
 from pulpo_pool.worker.process import run_worker
@@ -37,6 +38,7 @@ def preloaded(plan: WorkerPlan) -> Body | None:
     enter_scratch()  # metrics made at import are counted by workers, in files of their own
     try:
         metrics = JobMetrics()
+        import_driver(settings.broker_url)
         before = Surroundings.seen()
         app = plan.load_app()
         app.use(settings)

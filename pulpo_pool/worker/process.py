@@ -28,6 +28,7 @@ from pulpo_pool.scoreboard import Activity, ExitReason, Order, QueueLink, writin
 from pulpo_pool.worker.boot import leave_boot_error
 from pulpo_pool.worker.hygiene import Hygiene
 from pulpo_pool.worker.lease import LeaseKeeper
+from pulpo_pool.worker.lifespan import Lifespan
 from pulpo_pool.worker.loop import LoopLimits, WorkerLoop
 from pulpo_pool.worker.report import WorkerReport
 
@@ -128,6 +129,7 @@ class Worker:
             row.activity = Activity.BOOTING
             row.heartbeat = self._plan.clock.monotonic()
             row.jobs_done = row.queue_up = 0
+            row.asks = row.asked_after = row.fresh_memory = row.memory = 0
         enter_multiprocess(self._plan.metrics_directory, seat.label)
         # First: a name that an app's metric takes as well then fails in the app's own line.
         self._metrics = self._plan.make_metrics()
@@ -157,6 +159,7 @@ class Worker:
             self._plan.clock,
             stopping=self._is_stopping,
         )
+        self._lifespan = Lifespan(settings, seat.work, self._plan.clock.monotonic())
         self._lease.start()
         self._report.show(Activity.IDLE, "idle")
         seat.ring()
@@ -174,6 +177,8 @@ class Worker:
                 self._rest(loop)
             elif self._while_queue_is_up(loop, loop.turn):
                 empty_turns = 0
+                if self._lifespan.reached_by_job(self._plan.clock.monotonic()):
+                    self._seat.ring()
                 self._hygiene.tidy_up()
             elif not self._woken():
                 empty_turns += 1
@@ -207,6 +212,8 @@ class Worker:
             # The signal that said so may have come while a handler kept signals from us.
             with suppress(BlockingIOError):
                 os.write(self._seat.wakeup_end, b"!")
+        if self._lifespan.reached_by_now(self._plan.clock.monotonic()):
+            self._seat.ring()
 
     # -- the queue ----------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ class WorkerReport(Observer):
         self._lease = lease
         self._clock = clock
         self._title = ""
+        self._waited_for_work = True
 
     def reserved(self, reservation: Reservation) -> None:
         """Keep its lease from now on."""
@@ -64,6 +65,10 @@ class WorkerReport(Observer):
         row.job_id = as_text(context.job_id)
         row.request_type = as_text(request_type)
         row.seq += 1
+        if self._waited_for_work:
+            self._waited_for_work = False
+            if self._seat.scoreboard.header.parked_workers:
+                self._seat.ring()  # perhaps nobody is left to wait for the next job
         self._entitle(request_type)
         reservation = self._lease.in_hand
         if reservation and reservation.attempt_is_free and reservation.attempt == 1:
@@ -96,11 +101,13 @@ class WorkerReport(Observer):
     def idle(self) -> None:
         """Show that the worker waits, with the last job settled."""
         self.settled()
+        self._waited_for_work = True
         self._row.heartbeat = self._clock.monotonic()
         self._entitle("idle")
 
     def show(self, activity: Activity, title: str) -> None:
         """Show another state of the worker."""
+        self._waited_for_work = True
         with writing(self._row):
             self._row.activity = activity
             self._row.heartbeat = self._clock.monotonic()

@@ -304,7 +304,10 @@ class TestMistakes:
                     "pulpo-pool.toml: sleep-duration: expected a number above 0, up to 1,728,000, "
                     "got 0"
                 ),
-                "command line: --workers: expected a whole number from 1 to 256, got 'many'",
+                (
+                    "command line: --workers: expected a whole number from 1 to 256, or auto, "
+                    "got 'many'"
+                ),
                 (
                     "command line: --http: expected HOST:PORT (such as 127.0.0.1:9700) or off, "
                     "got 'nowhere'"
