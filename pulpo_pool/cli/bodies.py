@@ -82,6 +82,7 @@ class Bodies:
             settings=self.settings,
             metrics_directory=self.run_directory.metrics,
             open_queue=partial(queue_of, self.settings),
+            crashes=self.run_directory.crashes,
         )
 
     def _web(self, seat: Seat) -> int:

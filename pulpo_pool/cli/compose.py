@@ -19,6 +19,7 @@ from pulpo_pool.log import hold_standard_streams, set_up_logging
 from pulpo_pool.master.birth import POOL_SIGNALS, Links
 from pulpo_pool.master.crew import Crew
 from pulpo_pool.master.ears import keep
+from pulpo_pool.master.evidence import Evidence
 from pulpo_pool.master.herald import Herald
 from pulpo_pool.master.lineage import Lineage
 from pulpo_pool.master.listener import PORTS_TRIED, bind
@@ -123,7 +124,8 @@ def _composed(
         spare.retires()
     if lineage.templates:
         adopt_grandchildren()
-    crew = Crew(table, scoreboard, lineage, wires, settings, clock)
+    evidence = Evidence(run_directory.stacks, run_directory.crashes)
+    crew = Crew(table, scoreboard, lineage, wires, settings, clock, evidence)
     notifier = Notifier.from_environment(read_environment(), clock)
     herald = Herald(notifier, table, scoreboard, settings.summary_interval, clock)
     about = {

@@ -18,13 +18,13 @@ from pulpo_pool.scoreboard import ExitReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from prometheus_client import CollectorRegistry
 
     from pulpo_pool.metrics import JobMetrics
     from pulpo_pool.queues.adapter import Judge, Owner, QueueAdapter, Rescued
     from pulpo_pool.scoreboard import Death, Scoreboard
-    from pulpo_pool.seat import Seat
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +38,13 @@ _ENDED_BY_MASTER: Final = {
     ExitReason.HEARTBEAT: "was ended for its silence",
     ExitReason.OOM: "had too much memory and was killed for it",
 }
+LONGEST_STACK: Final = 8_192  # characters kept with the job
 _MEGABYTE: Final = 1_000_000
 
 
-def judge_by(scoreboard: Scoreboard, *, pool: str, instance: str) -> Judge:
+def judge_by(
+    scoreboard: Scoreboard, *, pool: str, instance: str, crashes: Path | None = None
+) -> Judge:
     """Return who decides about an owner: by what this pool's master saw of its death.
 
     Another pool's owner is left to its own keeper, or to the end of its lease. An owner from an
@@ -56,7 +59,7 @@ def judge_by(scoreboard: Scoreboard, *, pool: str, instance: str) -> Judge:
         death = scoreboard.death_of(owner.serial)
         if death is None:
             return Verdict(Fate.ALIVE)
-        evidence = describe_death(owner, death)
+        evidence = describe_death(owner, death) + _stack_of(death, crashes)
         if death.reason is ExitReason.CUT_OFF:
             return Verdict(Fate.CUT_OFF, evidence)
         if death.wait_status == FORGOTTEN or not death.reason.failed:
@@ -82,6 +85,17 @@ def describe_death(owner: Owner, death: Death) -> str:
     )
 
 
+def _stack_of(death: Death, crashes: Path | None) -> str:
+    """Return what the process showed of itself before its master ended it, if it did."""
+    if crashes is None or death.reason not in _ENDED_BY_MASTER:
+        return ""
+    try:
+        with (crashes / f"{death.serial}.txt").open(errors="replace") as file:
+            return "\n" + file.read(LONGEST_STACK)
+    except OSError:
+        return ""
+
+
 def _signal_name(number: int) -> str:
     try:
         return f"signal {number} ({signal.Signals(number).name})"
@@ -102,8 +116,8 @@ def crash_delay(crashes: int) -> float:
 class Rescuer:
     """Takes back the jobs of dead workers, and says so."""
 
-    def __init__(self, seat: Seat, metrics: JobMetrics, *, max_crashes: int) -> None:
-        self._judge = judge_by(seat.scoreboard, pool=seat.pool, instance=seat.instance)
+    def __init__(self, judge: Judge, metrics: JobMetrics, *, max_crashes: int) -> None:
+        self._judge = judge
         self._limit = CrashLimit(max_crashes, crash_delay)
         self._metrics = metrics
         self._request_types: set[str] = set()
@@ -125,7 +139,7 @@ class Rescuer:
             job.queue,
             job.state.value,
             job.crashes,
-            job.verdict.evidence,
+            job.verdict.evidence.partition("\n")[0],  # the stack is kept with the job
         )
         if crashed:
             if len(self._request_types) < MOST_REQUEST_TYPES:

@@ -11,7 +11,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_never, wait_random_
 
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.errors import ConfigError, QueueError, QueueUnavailable
-from pulpo_pool.keeper.housekeeping import QueueGauges, Rescuer
+from pulpo_pool.keeper.housekeeping import QueueGauges, Rescuer, judge_by
 from pulpo_pool.log import set_up_logging
 from pulpo_pool.metrics import JobMetrics, enter_multiprocess
 from pulpo_pool.queues.adapter import QueueStats
@@ -51,7 +51,7 @@ class StatsPace:
         self._next_at = ended + max(self._shortest, self._share * (ended - started))
 
 
-def run_keeper(
+def run_keeper(  # noqa: PLR0913 - what it is composed of
     seat: Seat,
     *,
     bell: int,
@@ -60,15 +60,21 @@ def run_keeper(
     open_queue: Callable[[], QueueAdapter],
     clock: Clock | None = None,
     registry: CollectorRegistry = REGISTRY,
+    crashes: Path | None = None,
 ) -> int:
-    """Keep house until told to leave; return the exit status. `bell` is read and never blocks."""
+    """Keep house until told to leave; return the exit status.
+
+    `bell` is read and never blocks; `crashes` is where the master keeps what the ended showed.
+    """
     set_up_logging("keeper", level=settings.log_level, log_format=settings.log_format)
     enter_multiprocess(metrics_directory, seat.label)
     service = Service(seat, clock or SystemClock())
     service.listen_to(bell)
     metrics = JobMetrics(registry)
     gauges = QueueGauges(settings.queues, registry)
-    Keeper(service, settings, open_queue, metrics, gauges, clock or SystemClock()).run()
+    judge = judge_by(seat.scoreboard, pool=seat.pool, instance=seat.instance, crashes=crashes)
+    rescuer = Rescuer(judge, metrics, max_crashes=settings.max_crashes)
+    Keeper(service, settings, open_queue, rescuer, metrics, gauges, clock or SystemClock()).run()
     service.report_leaving()
     return 0
 
@@ -90,6 +96,7 @@ class Keeper:
         service: Service,
         settings: Settings,
         open_queue: Callable[[], QueueAdapter],
+        rescuer: Rescuer,
         metrics: JobMetrics,
         gauges: QueueGauges,
         clock: Clock,
@@ -101,7 +108,7 @@ class Keeper:
         self._metrics = metrics
         self._gauges = gauges
         self._clock = clock
-        self._rescuer = Rescuer(self._seat, metrics, max_crashes=settings.max_crashes)
+        self._rescuer = rescuer
         self._pace = StatsPace(burst=settings.burst)
         self._queue: QueueAdapter | None = None
         self._had_queue = False

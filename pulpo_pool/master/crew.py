@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import signal
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pulpo_pool.master import policy
 from pulpo_pool.master.memory_watch import MemoryWatch
@@ -26,13 +24,12 @@ from pulpo_pool.scoreboard import (
     SlotState,
     writing,
 )
-from pulpo_pool.stacks import STACK_SIGNAL, stack_name
 
 if TYPE_CHECKING:
     from pulpo_pool.clock import Clock
+    from pulpo_pool.master.evidence import Evidence
     from pulpo_pool.master.lineage import Lineage
     from pulpo_pool.master.policy import Action
-    from pulpo_pool.master.rundir import RunDirectory
     from pulpo_pool.master.slots import Slot, SlotTable
     from pulpo_pool.master.spawner import Ended
     from pulpo_pool.master.wires import Wires
@@ -56,8 +53,10 @@ class Crew:
         wires: Wires,
         settings: Settings,
         clock: Clock,
+        evidence: Evidence,
     ) -> None:
         self.table = table
+        self.evidence = evidence
         self.lineage = lineage
         self._scoreboard = scoreboard
         self._wires = wires
@@ -195,20 +194,12 @@ class Crew:
         self._write_order(slot)
         kill_group(slot.pid)
 
-    def condemn(self, slot: Slot, reason: ExitReason, why: str, directory: RunDirectory) -> None:
+    def condemn(self, slot: Slot, reason: ExitReason, why: str) -> None:
         """End a process that does not end by itself; first it is asked to show its stack."""
         logger.error("%s (pid %d) %s", slot.label, slot.pid, why)
         slot.condemn(reason, self._clock.monotonic() + EVIDENCE_TIME)
         self._write_order(slot)
-        self.show_stack(slot, directory)
-
-    def show_stack(self, slot: Slot, directory: RunDirectory) -> dict[str, Any]:
-        """Make a child write its stacks to its file, emptied before; return who and where."""
-        path = directory.stacks / stack_name(slot.role, slot.index)
-        with suppress(OSError):
-            os.truncate(path, 0)
-        send(slot.pid, STACK_SIGNAL)
-        return {"label": slot.label, "pid": slot.pid, "path": str(path)}
+        self.evidence.ask(slot)
 
     def look(self) -> None:
         """Read the rows: who reported ready is up; who asks to be replaced will be in its turn."""
@@ -267,6 +258,8 @@ class Crew:
         if self._memory.was_oom_kill(slot, ended.status):
             slot.condemned = ExitReason.OOM
         reason = cause_of_death(slot, ended, row)
+        if slot.condemned is not None:
+            self.evidence.keep(slot)
         had_a_job = row is not None and row.activity == Activity.BUSY
         if slot.role is Role.WORKER:
             self._count_jobs_of(slot)

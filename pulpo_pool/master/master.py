@@ -122,7 +122,7 @@ class Master:
         self._assess()
         now = self._clock.monotonic()
         for sentence in self._vigil.look(now, self._patience()):
-            self._crew.condemn(sentence.slot, sentence.reason, sentence.why, self._run_directory)
+            self._crew.condemn(sentence.slot, sentence.reason, sentence.why)
         self._scoreboard.header.heartbeat = now
         self._herald.tell(self._state, reloading=self._reload.under_way)
 
@@ -242,7 +242,7 @@ class Master:
     def _dump(self, argument: str) -> dict[str, Any]:
         """Ask processes for their stacks, and return where they write them."""
         slots = dumped_slots(argument, self._table)
-        return {"stacks": [self._crew.show_stack(slot, self._run_directory) for slot in slots]}
+        return {"stacks": [self._crew.evidence.ask(slot) for slot in slots]}
 
     def _begin_reload(self) -> dict[str, Any]:
         if self._state is PoolState.STARTING:

@@ -40,6 +40,7 @@ class RunDirectory:
         self.path = path
         self.metrics = path / "metrics"
         self.stacks = path / "stacks"
+        self.crashes = path / "crashes"
         self._boot_error = path / "boot-error.json"
         self.control = socket_path(path / "control.sock")
         self._lock = lock
@@ -53,7 +54,8 @@ class RunDirectory:
         path = settings.run_dir.absolute()
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (path / "stacks").mkdir(mode=0o700, exist_ok=True)
+            for part in ("stacks", "crashes"):
+                (path / part).mkdir(mode=0o700, exist_ok=True)
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigError(

@@ -87,6 +87,7 @@ def test_the_hard_limit_ends_what_does_not_end_itself(tmp_path: Path, request_ty
 
         assert record.reason == "crashed"
         assert "time limit" in (record.error or "")
+        assert f"in {request_type}" in (record.error or ""), "the stack is kept with the job"
         assert pool.counted("pulpo_worker_exits_total", reason="job_timeout") == 1
         assert sum(note.startswith("good") for note in notes(pool)) == 20
         assert f"past the time limit of {request_type}" in pool.log
