@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import sqlite3
+from contextlib import contextmanager
 from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
@@ -15,7 +16,7 @@ from pulpo_pool.errors import ConfigError, QueueCorrupt, QueueUnavailable
 from pulpo_pool.queues import file_place as place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -70,6 +71,28 @@ class WriterQueue:
     def leave(self) -> None:
         """Let the next one in."""
         fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Keep out all others that open or close, those of this process too.
+
+        A record lock lets them in, and two that make one database each hold what the other waits
+        for: SQLite lets both wait until the busy timeout.
+        """
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for our turn, and let the next one in afterwards."""
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
 
     def close(self) -> None:
         """Forget the file."""
@@ -138,14 +161,14 @@ class Session:
 
     def close(self) -> None:
         """Close the connection; what was not committed is undone."""
-        self._connection.close()
+        with self._writers.opening():  # the last to close removes what the next would open
+            self._connection.close()
         self._writers.close()
         if self._log >= 0:
             os.close(self._log)
 
     def _prepare(self) -> None:
-        self._writers.enter()
-        try:
+        with self._writers.opening(), self._writers.turn():
             is_ours = self._check_marks()
             (mode,) = self.cursor.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
@@ -158,8 +181,6 @@ class Session:
             if not is_ours:
                 self._create_schema()
             self.cursor.execute("PRAGMA synchronous = NORMAL")
-        finally:
-            self._writers.leave()
         if place.identity(self._path) != self.identity:
             raise QueueUnavailable(f"file queue {self._path}: was replaced while it was opened")
 

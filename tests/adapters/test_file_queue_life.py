@@ -216,8 +216,9 @@ def test_closing_one_adapter_does_not_disturb_another_in_the_process(path):
     assert done == list(range(50))
 
 
-def test_threads_that_open_and_close_adapters_lose_nothing(path):
-    """Whatever that does to the locks, SQLite's transactions hold."""
+@pytest.mark.parametrize("round_", range(20))  # each makes a new file: that is where it failed
+def test_threads_that_open_and_close_adapters_lose_nothing(path, round_):
+    """Whatever that does to the locks, SQLite's transactions hold, and nobody is turned away."""
     problems = []
 
     def publish(first):
