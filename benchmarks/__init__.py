@@ -1,0 +1,1 @@
+"""Measurements of pulpo-pool; each module is a command, `python -m benchmarks.NAME`."""
