@@ -168,6 +168,14 @@ def set_up_logging(
     return fields
 
 
+def set_level(level: str) -> None:
+    """Show lines from this level on, in a process whose logging `set_up_logging` has set up."""
+    logging.getLogger("pulpo_pool").setLevel(level.upper())
+    root = logging.getLogger()
+    if any(isinstance(handler, LineHandler) for handler in root.handlers):
+        root.setLevel(level.upper())
+
+
 def keep_logging() -> None:
     """Enable the pool's loggers again, once an application had its chance to configure logging.
 

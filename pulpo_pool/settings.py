@@ -261,6 +261,24 @@ def load_settings(
     return Loaded(settings, sources, tuple(findings.warnings))
 
 
+def load_address(
+    flags: Mapping[str, Any], *, directory: Path, environ: Mapping[str, str]
+) -> Settings:
+    """Return settings of which only `name` and `state_dir` are read: they find a running pool.
+
+    Raises ConfigError for mistakes in these two; what else is wrong does not keep from asking.
+    """
+    given = collect(SETTING_FIELDS, flags, directory=directory, environ=environ).given
+    values: dict[str, Any] = {}
+    for name in ("name", "state_dir"):
+        if name in given:
+            try:
+                values[name] = _value(SETTING_FIELDS[name], given[name])
+            except Mismatch as problem:
+                raise ConfigError(f"{given[name].source}: {problem}") from problem
+    return Settings(**values)
+
+
 def _contradictions(
     settings: Settings, sources: Mapping[str, str], wrong: AbstractSet[str]
 ) -> Iterator[str]:

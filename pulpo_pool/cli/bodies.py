@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pulpo_pool.master.birth import Links
     from pulpo_pool.master.lineage import Lineage
+    from pulpo_pool.master.resettings import Resettings
     from pulpo_pool.master.rundir import RunDirectory
     from pulpo_pool.pulpo import Pulpo
     from pulpo_pool.queues.adapter import Owner, QueueAdapter
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 class Bodies:
     """Makes each child's work from the settings as they are when it is forked."""
 
-    settings: Settings
+    resettings: Resettings
     directory: Path
     run_directory: RunDirectory
     keeper_bell: int
@@ -48,18 +49,22 @@ class Bodies:
     def by_role(self) -> dict[Role, Body]:
         """Return what to run in a child of each role."""
         return {
-            Role.WORKER: lambda seat: run_worker(seat, self._plan()),
+            Role.WORKER: lambda seat: run_worker(seat, self._plan(seat)),
             Role.TEMPLATE: unmasked(self._template),
             Role.KEEPER: unmasked(self._keeper),
             Role.WEB: unmasked(self._web),
             Role.WATCHER: unmasked(self._watcher),
         }
 
-    def _plan(self) -> WorkerPlan:
+    def _settings_of(self, seat: Seat) -> Settings:
+        return self.resettings.of(seat.generation)
+
+    def _plan(self, seat: Seat) -> WorkerPlan:
+        settings = self._settings_of(seat)
         return WorkerPlan(
-            settings=self.settings,
-            load_app=partial(app_of, self.settings, self.directory),
-            open_queue=partial(queue_of, self.settings),
+            settings=settings,
+            load_app=partial(app_of, settings, self.directory),
+            open_queue=partial(queue_of, settings),
             metrics_directory=self.run_directory.metrics,
             leave_boot_error=self.run_directory.leave_boot_error,
             clock=SystemClock(),
@@ -71,17 +76,18 @@ class Bodies:
             seat,
             orders=self.lineage.orders_for(seat.slot),
             links=self.links,
-            prepare=partial(preloaded, self._plan()),
+            prepare=partial(preloaded, self._plan(seat)),
             clock=SystemClock(),
         )
 
     def _keeper(self, seat: Seat) -> int:
+        settings = self._settings_of(seat)
         return run_keeper(
             seat,
             bell=self.keeper_bell,
-            settings=self.settings,
+            settings=settings,
             metrics_directory=self.run_directory.metrics,
-            open_queue=partial(queue_of, self.settings),
+            open_queue=partial(queue_of, settings),
             crashes=self.run_directory.crashes,
         )
 
@@ -90,13 +96,16 @@ class Bodies:
         return run_web(
             seat,
             listener=self.listener,
-            settings=self.settings,
+            settings=self._settings_of(seat),
             metrics_directory=self.run_directory.metrics,
         )
 
     def _watcher(self, seat: Seat) -> int:
         return run_watcher(
-            seat, settings=self.settings, directory=self.directory, clock=SystemClock()
+            seat,
+            settings=self._settings_of(seat),
+            directory=self.directory,
+            clock=SystemClock(),
         )
 
 

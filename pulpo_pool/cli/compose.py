@@ -25,6 +25,7 @@ from pulpo_pool.master.lineage import Lineage
 from pulpo_pool.master.listener import PORTS_TRIED, bind
 from pulpo_pool.master.master import Master
 from pulpo_pool.master.notify import Notifier
+from pulpo_pool.master.resettings import Resettings
 from pulpo_pool.master.rundir import RunDirectory
 from pulpo_pool.master.slots import SlotTable
 from pulpo_pool.master.spawner import DirectSpawner
@@ -40,6 +41,7 @@ from pulpo_pool.slot_files import prepare_metrics_directory
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from pathlib import Path
 
     from pulpo_pool.errors import ExitCode
@@ -50,12 +52,13 @@ logger = logging.getLogger(__name__)
 SERVICE_SLOTS: Final = 8  # rows of the scoreboard after the last possible worker's
 
 
-def run_pool(loaded: Loaded, directory: Path, ears: Pipe | None = None) -> ExitCode:
+def run_pool(read: Callable[[], Loaded], directory: Path, ears: Pipe | None = None) -> ExitCode:
     """Run a pool in this process until it is told to stop; return what to exit with.
 
-    `ears` has the signals that were kept so far.
+    `read` reads the settings, now and at every reload; `ears` has the signals kept so far.
     Raises ConfigError, or AlreadyRunning if the name, the port or the socket is taken.
     """
+    loaded = read()
     settings = loaded.settings
     address = check_url(settings.broker_url)
     if not address.shared:
@@ -76,7 +79,8 @@ def run_pool(loaded: Loaded, directory: Path, ears: Pipe | None = None) -> ExitC
         # Compiled files are dated by the second: of two saves in one, the first would be run.
         sys.dont_write_bytecode |= settings.watch
         wires = Wires.laid(ears)
-        master = _composed(settings, directory, run_directory, listener, wires)
+        resettings = Resettings(settings, read)
+        master = _composed(resettings, directory, run_directory, listener, wires)
         _announce(loaded, listener)
         code = master.run()
         if master.last_words:
@@ -89,13 +93,14 @@ def run_pool(loaded: Loaded, directory: Path, ears: Pipe | None = None) -> ExitC
 
 
 def _composed(
-    settings: Settings,
+    resettings: Resettings,
     directory: Path,
     run_directory: RunDirectory,
     listener: socket.socket | None,
     wires: Wires,
 ) -> Master:
     clock = SystemClock()
+    settings = resettings.of_master
     scoreboard = Scoreboard(MAX_WORKERS + SERVICE_SLOTS)
     header = scoreboard.header
     header.started_at, header.heartbeat = clock.now(), clock.monotonic()
@@ -116,7 +121,7 @@ def _composed(
         },
         stacks=run_directory.stacks,
     )
-    bodies = Bodies(settings, directory, run_directory, wires.keeper_bell.reader, listener, links)
+    bodies = Bodies(resettings, directory, run_directory, wires.keeper_bell.reader, listener, links)
     table = SlotTable.planned(settings.workers, MAX_WORKERS, _services(settings, listener))
     lineage = Lineage(DirectSpawner(bodies.by_role(), links), table.of_role(Role.TEMPLATE))
     bodies.lineage = lineage
@@ -138,7 +143,7 @@ def _composed(
         "max_workers": MAX_WORKERS,
     }
     vigil = Vigil(table, scoreboard, settings.sleep_duration)
-    return Master(crew, vigil, scoreboard, wires, run_directory, herald, clock, about)
+    return Master(crew, vigil, scoreboard, wires, run_directory, herald, clock, about, resettings)
 
 
 def _services(settings: Settings, listener: socket.socket | None) -> tuple[Role, ...]:

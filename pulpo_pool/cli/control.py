@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pulpo_pool.cli.control_client import ask, ask_and_wait
-from pulpo_pool.cli.options import examples, json_option, loaded_settings, pool_options
+from pulpo_pool.cli.options import (
+    examples,
+    json_option,
+    loaded_settings,
+    pool_address,
+    pool_options,
+)
 from pulpo_pool.cli.output import print_error, print_json, print_table
 from pulpo_pool.errors import ExitCode
 
@@ -119,17 +125,21 @@ def recycle(*, slot: str, as_json: bool, **flags: Any) -> None:
 @json_option
 @pool_options
 def reload(*, as_json: bool, **flags: Any) -> int:
-    """Run today's code: a new generation beside the old one, which goes on if the new one fails.
+    """Run today's code and settings: a new generation beside the old, which goes on if that fails.
 
-    Waits for the outcome, and exits with 3 if the app does not boot any more.
+    Waits for the outcome, and exits with 3 if the app does not boot any more or a setting is
+    wrong. Settings that cannot change while the pool runs are named.
     """
-    settings = loaded_settings(flags).settings
+    settings = pool_address(flags)  # the pool itself says what is wrong with the others
     outcome = ask(settings, "reload")
     while outcome["phase"] not in ("done", "failed"):
         time.sleep(RELOAD_LOOK)
         outcome = ask(settings, "status")["master"]["reload"]
     if outcome["phase"] == "done":
-        _say(outcome, f"every worker runs generation {outcome['generation']}", as_json=as_json)
+        words = f"every worker runs generation {outcome['generation']}"
+        if outcome["unchanged"]:
+            words += "\nunchanged until the pool starts again: " + ", ".join(outcome["unchanged"])
+        _say(outcome, words, as_json=as_json)
         return ExitCode.CLEAN
     if as_json:
         print_json(outcome)

@@ -12,14 +12,14 @@ from pulpo_pool.cli.commands import COMMANDS
 from pulpo_pool.codec import Codec
 from pulpo_pool.errors import ConfigError
 from pulpo_pool.queues.adapter import JobState
-from pulpo_pool.settings import SETTING_FIELDS, load_settings, read_environment
+from pulpo_pool.settings import SETTING_FIELDS, load_address, load_settings, read_environment
 from pulpo_pool.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pulpo_pool.queues.adapter import QueueAdapter
-    from pulpo_pool.settings import Loaded
+    from pulpo_pool.settings import Loaded, Settings
     from pulpo_pool.settings_fields import SettingField
 
 Command = TypeVar("Command", bound="Callable[..., object]")
@@ -90,6 +90,14 @@ def loaded_settings(flags: Flags) -> Loaded:
     Raises ConfigError.
     """
     return load_settings(flags, directory=Path.cwd(), environ=read_environment())
+
+
+def pool_address(flags: Flags) -> Settings:
+    """Return as much of the settings as finds a running pool, whatever is wrong with the rest.
+
+    Raises ConfigError.
+    """
+    return load_address(flags, directory=Path.cwd(), environ=read_environment())
 
 
 @contextmanager

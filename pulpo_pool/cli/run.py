@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pulpo_pool.cli.options import examples, loaded_settings, run_options
+from pulpo_pool.cli.options import examples, run_options
+from pulpo_pool.settings import load_settings, read_environment
 
 if TYPE_CHECKING:
     from pulpo_pool.errors import ExitCode
@@ -29,7 +31,7 @@ def run(**flags: Any) -> ExitCode:
     Signals:  TERM, INT  drain: finish what is held, then exit
               QUIT       stop now, as a second INT (Ctrl-C) does; jobs are handed back
               TSTP       quiet: reserve nothing more, stay
-              HUP        reload the app: one worker first, then a quarter at a time
+              HUP        reload app and settings: one worker first, then a quarter at a time
               TTIN TTOU  one worker more, one less
               USR1       log the status
     \b
@@ -39,4 +41,6 @@ def run(**flags: Any) -> ExitCode:
     from pulpo_pool.cli.compose import run_pool
 
     ears: Pipe | None = click.get_current_context().obj
-    return run_pool(loaded_settings(flags), Path.cwd(), ears)
+    directory = Path.cwd()
+    read = partial(load_settings, flags, directory=directory, environ=read_environment())
+    return run_pool(read, directory, ears)

@@ -71,6 +71,13 @@ class Crew:
         self._parking = Parking(table, scoreboard, settings.min_workers)
         self.jobs_cut_off = 0
 
+    def take(self, settings: Settings) -> None:
+        """Go by these settings from now on; how many workers there are is `scale`'s."""
+        self._settings = settings
+        self._requests.take(settings.max_memory)
+        self._memory.take(settings.max_memory_hard)
+        self._parking.take(settings.min_workers)
+
     def act(self, state: PoolState) -> None:
         """Do what policy says, now."""
         now = self._clock.monotonic()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pulpo_pool.master.notify import Notifier
     from pulpo_pool.master.slots import SlotTable
     from pulpo_pool.scoreboard import PoolState, Scoreboard
+    from pulpo_pool.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,10 @@ class Herald:
         self._clock = clock
         self._summed_at, self._jobs_then = clock.monotonic(), 0
         self._failures_then = 0
+
+    def take(self, settings: Settings) -> None:
+        """Sum up at this interval from now on."""
+        self._interval = settings.summary_interval
 
     def patience(self) -> float:
         """Return how long the next turn may take to come, in seconds."""

@@ -9,6 +9,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.errors import ExitCode
+from pulpo_pool.log import set_level
 from pulpo_pool.master import policy
 from pulpo_pool.master.census import taken
 from pulpo_pool.master.commands import (
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
     from pulpo_pool.master.control import Request
     from pulpo_pool.master.crew import Crew
     from pulpo_pool.master.herald import Herald
+    from pulpo_pool.master.resettings import Resettings
     from pulpo_pool.master.rundir import RunDirectory
     from pulpo_pool.master.vigil import Vigil
     from pulpo_pool.master.wires import Wires
     from pulpo_pool.scoreboard import Scoreboard
+    from pulpo_pool.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +64,7 @@ class Master:
         herald: Herald,
         clock: Clock,
         about: Mapping[str, Any],
+        resettings: Resettings,
     ) -> None:
         self._crew = crew
         self._vigil = vigil
@@ -71,7 +75,7 @@ class Master:
         self._herald = herald
         self._clock = clock
         self._about = dict(about)  # what status shows of the settings
-        self._reload = Reload(crew, scoreboard, clock, self._why_no_boot)
+        self._reload = Reload(crew, scoreboard, clock, self._why_no_boot, resettings, self._take)
         self._state = PoolState.STARTING
         self._interrupts = 0
         self._changes_taken = 0  # of those that the watcher saw
@@ -250,6 +254,14 @@ class Master:
         self._run_directory.take_boot_error()
         self._reload.begin()
         return self._reload.status()
+
+    def _take(self, settings: Settings) -> None:
+        """Go by these settings from now on, as far as they are the master's own."""
+        set_level(settings.log_level)
+        self._crew.take(settings)
+        self._vigil.take(settings)
+        self._herald.take(settings)
+        self._about |= {"app": settings.app, "queues": list(settings.queues)}
 
     def _why_no_boot(self) -> str:
         error = self._run_directory.take_boot_error()

@@ -41,6 +41,11 @@ class MemoryWatch:
         self._cgroups = cgroups or Cgroups()
         self._oom_kills = self._cgroups.oom_kills()
 
+    def take(self, limit: int) -> None:
+        """Keep this limit from now on: bytes of private memory, 0 for none."""
+        self._warned = self._warned and limit == self._limit
+        self._limit = limit
+
     def too_big(self, now: float) -> Iterator[tuple[Slot, int]]:
         """Yield the workers that are over the limit, with their size; `now` is monotonic."""
         if not self._limit or now < self._next_look:

@@ -26,6 +26,15 @@ class Parking:
         self._scoreboard = scoreboard
         self._min_workers = min_workers  # 0: nobody is parked
 
+    def take(self, min_workers: int) -> None:
+        """Park down to this number from now on; places that may not be parked any more return."""
+        self._min_workers = min_workers
+        for slot in self._table.workers:
+            parked = slot.state is SlotState.PARKED
+            if parked and not 0 < min_workers <= slot.index:
+                slot.returns(ForkReason.RETURN)
+        self.count()
+
     def count(self) -> None:
         """Tell the workers, by a word of the header, how many places are parked."""
         parked = sum(slot.state is SlotState.PARKED for slot in self._table.workers)

@@ -6,8 +6,10 @@ import enum
 import logging
 from typing import TYPE_CHECKING, Any
 
+from pulpo_pool.errors import ConfigError
 from pulpo_pool.master.control import Refused
 from pulpo_pool.master.policy import SERVICE_GRACE
+from pulpo_pool.master.resettings import services_using
 from pulpo_pool.scoreboard import ExitReason, SlotState
 
 if TYPE_CHECKING:
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
 
     from pulpo_pool.clock import Clock
     from pulpo_pool.master.crew import Crew
+    from pulpo_pool.master.resettings import Resettings
     from pulpo_pool.master.slots import Slot
     from pulpo_pool.scoreboard import Scoreboard
+    from pulpo_pool.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +51,18 @@ class Reload:
         scoreboard: Scoreboard,
         clock: Clock,
         why_no_boot: Callable[[], str],
+        resettings: Resettings,
+        take: Callable[[Settings], None],
     ) -> None:
+        """`take` makes the master go by these settings from now on."""
         self._crew = crew
         self._table = crew.table
         self._lineage = crew.lineage
         self._header = scoreboard.header
         self._clock = clock
         self._why_no_boot = why_no_boot
+        self._resettings = resettings
+        self._take = take
         self._template: Slot | None = None
         self._canary: Slot | None = None
         self._target = 0
@@ -67,16 +76,27 @@ class Reload:
 
     def status(self) -> dict[str, Any]:
         """Return what `status` and `reload` show."""
-        return {"phase": self.phase.value, "generation": self._target, "error": self.error}
+        return {
+            "phase": self.phase.value,
+            "generation": self._target,
+            "error": self.error,
+            "unchanged": list(self._resettings.unchanged),
+        }
 
     def begin(self) -> None:
-        """Start; raise Refused if one is under way."""
+        """Start, unless the settings are wrong; raise Refused if one is under way."""
         if self.under_way:
             raise Refused(f"reload: generation {self._target} is on its way already")
         self.error = ""
+        try:
+            self._resettings.read()
+        except ConfigError as mistakes:
+            self._note_failure(str(mistakes))
+            return
         self._template = self._lineage.try_next()
         assert self._lineage.candidate is not None
         self._target = self._lineage.candidate
+        self._take(self._resettings.try_in(self._target))
         logger.info("reloading: generation %d is on its way", self._target)
         if self._template is None:
             self._try_one()
@@ -126,6 +146,7 @@ class Reload:
             self._fail(self._why_no_boot())
 
     def _roll(self) -> None:
+        self._resettings.adopt()
         for template in self._lineage.adopt():
             self._dismiss(template)
         for slot in self._wanted():
@@ -138,14 +159,26 @@ class Reload:
     def _watch_others(self) -> None:
         if any(slot.generation < self._target or not slot.ever_up for slot in self._wanted()):
             return
+        self._finish_settings()
         self.phase = Phase.DONE
         self._header.reloads_done += 1
         self._header.last_reload_ok = 1
         self._header.last_reload_at = self._clock.now()
         logger.info("reloaded: every worker runs generation %d", self._target)
 
+    def _finish_settings(self) -> None:
+        """Go by the new settings, and replace the services that work by one that changed."""
+        changed = self._resettings.finish(self._table.wanted)
+        self._take(self._resettings.of_master)
+        if "workers" in changed:
+            self._crew.scale(self._resettings.of_master.workers)
+        concerned = services_using(changed)
+        for slot in self._table.services:
+            if slot.role in concerned and slot.state in (SlotState.BOOTING, SlotState.UP):
+                self._dismiss(slot)
+
     def _fail(self, why: str) -> None:
-        self.phase, self.error = Phase.FAILED, why
+        self._take(self._resettings.drop())
         for template in self._lineage.give_up_next():
             self._dismiss(template)
         if self._template is not None and not self._template.alive:
@@ -156,13 +189,17 @@ class Reload:
                 self._canary.emptied(self._canary.next_fork)
             self._canary.boot_failures = self._canary.failures = 0
         self._template = self._canary = None
+        self._note_failure(why)
+
+    def _note_failure(self, why: str) -> None:
+        self.phase, self.error = Phase.FAILED, why
         self._header.reloads_failed += 1
         self._header.last_reload_ok = 0
         logger.error("the reload failed, and the old generation goes on: %s", why)
 
-    def _dismiss(self, template: Slot) -> None:
+    def _dismiss(self, service: Slot) -> None:
         deadline = self._clock.monotonic() + SERVICE_GRACE
-        self._crew.tell_to_leave(template, ExitReason.RELOAD, deadline)
+        self._crew.tell_to_leave(service, ExitReason.RELOAD, deadline)
 
     def _wanted(self) -> list[Slot]:
         return self._table.present

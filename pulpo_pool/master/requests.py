@@ -32,6 +32,11 @@ class Requests:
         self._max_memory = max_memory  # bytes
         self._warned = False
 
+    def take(self, max_memory: int) -> None:
+        """Warn of this limit, in bytes, from now on."""
+        self._warned = self._warned and max_memory == self._max_memory
+        self._max_memory = max_memory
+
     def hear(self, now: float) -> None:
         """Note down who asks; a reason that is there already stays. `now` is monotonic."""
         for slot in self._table.workers[: self._table.wanted]:

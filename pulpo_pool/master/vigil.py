@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from pulpo_pool.master.slots import Slot, SlotTable
     from pulpo_pool.scoreboard import Scoreboard, WorkRow
+    from pulpo_pool.settings import Settings
 
 WORKER_SILENCE: Final = 5.0  # seconds, or the sleep duration if that is longer
 SERVICE_SILENCE: Final = 60.0
@@ -42,6 +43,10 @@ class Vigil:
         self._sleep_duration = sleep_duration
         self._suspects: set[tuple[int, float]] = set()  # serial, and the deadline that passed
         self._look_due: float | None = None
+
+    def take(self, settings: Settings) -> None:
+        """Go by this sleep duration from now on."""
+        self._sleep_duration = settings.sleep_duration
 
     def look(self, now: float, interval: float) -> list[Sentence]:
         """Return who must be ended; the next look is planned `interval` seconds from now."""
