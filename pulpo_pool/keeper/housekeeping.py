@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
-import signal
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Gauge
 
+from pulpo_pool.crashes import FORGOTTEN, CrashBook, describe_death
 from pulpo_pool.errors import UndecodableMessage
 from pulpo_pool.metrics import OTHER, QUEUE_JOBS
 from pulpo_pool.outcomes import JobOutcome
@@ -18,21 +17,20 @@ from pulpo_pool.scoreboard import ExitReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from prometheus_client import CollectorRegistry
 
     from pulpo_pool.metrics import JobMetrics
-    from pulpo_pool.queues.adapter import Judge, Owner, QueueAdapter, Rescued
-    from pulpo_pool.scoreboard import Death, Scoreboard
+    from pulpo_pool.queues.adapter import Judge, Numbering, Owner, QueueAdapter, Rescued
+    from pulpo_pool.scoreboard import Scoreboard
     from pulpo_pool.seat import Seat
 
 logger = logging.getLogger(__name__)
 
-FORGOTTEN: Final = -1  # the wait status of a death that the ledger no longer holds
 MOST_QUEUES: Final = 200  # exported by name; publishers choose names, so there must be an end
 MOST_REQUEST_TYPES: Final = 500  # the same, of jobs that killed their worker
 _LONGEST_CRASH_WAIT: Final = 600.0  # seconds
-_MEGABYTE: Final = 1_000_000
 
 
 def judge_by(scoreboard: Scoreboard, *, pool: str, instance: str) -> Judge:
@@ -50,7 +48,7 @@ def judge_by(scoreboard: Scoreboard, *, pool: str, instance: str) -> Judge:
         death = scoreboard.death_of(owner.serial)
         if death is None:
             return Verdict(Fate.ALIVE)
-        evidence = describe_death(owner, death)
+        evidence = describe_death(owner.slot, death)
         if death.reason is ExitReason.CUT_OFF:
             return Verdict(Fate.CUT_OFF, evidence)
         if death.wait_status == FORGOTTEN or not death.reason.failed:
@@ -58,29 +56,6 @@ def judge_by(scoreboard: Scoreboard, *, pool: str, instance: str) -> Judge:
         return Verdict(Fate.CRASHED, evidence)
 
     return judge
-
-
-def describe_death(owner: Owner, death: Death) -> str:
-    """Return how a worker ended, for the error text of the job it held."""
-    if death.wait_status == FORGOTTEN:
-        return f"worker {owner.slot} (serial {death.serial}) died; how is no longer known"
-    if death.reason is ExitReason.CUT_OFF:
-        end = "was ended at the drain timeout"
-    elif os.WIFSIGNALED(death.wait_status):
-        end = f"was killed by {_signal_name(os.WTERMSIG(death.wait_status))}"
-    else:
-        end = f"left with exit status {os.waitstatus_to_exitcode(death.wait_status)}"
-    return (
-        f"worker {owner.slot} (serial {death.serial}) {end} while it held this job; "
-        f"max RSS {death.max_rss / _MEGABYTE:.0f} MB, CPU {death.cpu:.1f} s"
-    )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:  # a real-time signal has no name
-        return f"signal {number}"
 
 
 def crash_delay(crashes: int) -> float:
@@ -96,18 +71,49 @@ def crash_delay(crashes: int) -> float:
 class Rescuer:
     """Takes back the jobs of dead workers, and says so."""
 
-    def __init__(self, seat: Seat, metrics: JobMetrics, *, max_crashes: int) -> None:
+    def __init__(
+        self, seat: Seat, metrics: JobMetrics, *, max_crashes: int, crash_file: Path
+    ) -> None:
         self._judge = judge_by(seat.scoreboard, pool=seat.pool, instance=seat.instance)
         self._limit = CrashLimit(max_crashes, crash_delay)
         self._metrics = metrics
         self._request_types: set[str] = set()
+        self._book = CrashBook(seat.scoreboard, seat.instance, crash_file)
 
     def rescue(self, queue: QueueAdapter) -> int:
         """Take back what dead workers held; return how many jobs. Raises QueueUnavailable."""
+        numbering = queue.numbering()
+        if numbering is not None:
+            return self._note_crashes(numbering)
         rescued = queue.rescue(self._judge, self._limit)
         for job in rescued:
             self._tell(job, _request_type(queue, job))
         return len(rescued)
+
+    def _note_crashes(self, numbering: Numbering) -> int:
+        """Write down the crashes of jobs that their engine has freed by itself.
+
+        A job at its limit is buried by the worker that gets it next, who also counts that.
+        """
+        deaths = self._book.write_down(numbering)
+        for job, crashes, evidence in deaths:
+            logger.warning(
+                "job %s (%s) is back in queue %s, crashes so far %d: %s",
+                job.job_id,
+                job.request_type or "undecodable",
+                job.queue,
+                crashes,
+                evidence,
+            )
+            if crashes % self._limit.max_crashes:
+                self._count(job.queue, job.request_type, JobOutcome.RETRIED)
+        return len(deaths)
+
+    def _count(self, queue: str, request_type: str, outcome: JobOutcome) -> None:
+        if len(self._request_types) < MOST_REQUEST_TYPES:
+            self._request_types.add(request_type)
+            self._metrics.prepare((), self._request_types)
+        self._metrics.job_crashed(queue, request_type, outcome)
 
     def _tell(self, job: Rescued, request_type: str) -> None:
         crashed = job.verdict.fate is Fate.CRASHED
@@ -122,12 +128,10 @@ class Rescuer:
             job.verdict.evidence,
         )
         if crashed:
-            if len(self._request_types) < MOST_REQUEST_TYPES:
-                self._request_types.add(request_type)
-                self._metrics.prepare((), self._request_types)
             buried = job.state is JobState.BURIED
-            outcome = JobOutcome.BURIED if buried else JobOutcome.RETRIED
-            self._metrics.job_crashed(job.queue, request_type, outcome)
+            self._count(
+                job.queue, request_type, JobOutcome.BURIED if buried else JobOutcome.RETRIED
+            )
 
 
 def _request_type(queue: QueueAdapter, job: Rescued) -> str:

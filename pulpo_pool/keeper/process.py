@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from tenacity import Retrying, retry_if_exception_type, stop_never, wait_random_exponential
 
 from pulpo_pool.clock import SystemClock
+from pulpo_pool.crashes import CRASH_FILE
 from pulpo_pool.errors import ConfigError, QueueError, QueueUnavailable
 from pulpo_pool.keeper.housekeeping import QueueGauges, Rescuer
 from pulpo_pool.log import set_up_logging
@@ -101,7 +102,12 @@ class Keeper:
         self._metrics = metrics
         self._gauges = gauges
         self._clock = clock
-        self._rescuer = Rescuer(self._seat, metrics, max_crashes=settings.max_crashes)
+        self._rescuer = Rescuer(
+            self._seat,
+            metrics,
+            max_crashes=settings.max_crashes,
+            crash_file=settings.run_dir.absolute() / CRASH_FILE,
+        )
         self._pace = StatsPace(burst=settings.burst)
         self._queue: QueueAdapter | None = None
         self._had_queue = False

@@ -121,6 +121,7 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         self._encoding = encoding
         self._link: Link | None = None
         self._granted: Reservation | None = None  # came when nobody waited for it any more
+        self._untold: QueueUnavailable | None = None  # came after a settlement that stands
         self._closed = False
         self._lock = threading.RLock()
         self._waiting = _Talk(self, resumes=True)
@@ -170,6 +171,9 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         Rolling back and burying take one more, for the job's priority.
         """
         self._check_usable()
+        if self._untold is not None:
+            failure, self._untold = self._untold, None
+            raise failure
         settled = Settled.NOTHING
         waits = timeout > 0
         try:
@@ -179,9 +183,10 @@ class BeanstalkdQueueAdapter(QueueAdapter):
                     parks_until = time.monotonic() + timeout if waits else None
                     settled = self._settle(link, settlement, parks_until)
                 return settled, self._next(link, timeout)
-        except QueueUnavailable:
+        except QueueUnavailable as failure:
             if settled is Settled.NOTHING:
                 raise
+            self._untold = failure
             return settled, None  # the settlement stands; the next call will tell the rest
 
     def _next(self, link: Link, timeout: float) -> Reservation | None:

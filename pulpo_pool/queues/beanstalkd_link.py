@@ -57,13 +57,13 @@ class Link:
 
     def __init__(self, host: str, port: int, patience: float) -> None:
         self.wire: Wire = connect(host, port, patience)
+        self.client: greenstalk.Client[bytes] = greenstalk.Client(self.wire, encoding=None)
         try:
-            self.client: greenstalk.Client[bytes] = greenstalk.Client(self.wire, encoding=None)
             stats = self.client.stats()
             self.largest = int(stats["max-job-size"])  # bytes
             self.numbering = Numbering(str(stats["id"]), time.time() - stats["uptime"] - 1)
         except BaseException:
-            self.wire.close()
+            self.client.close()
             raise
         self.held: dict[int, Reservation] = {}
         self.parked: Parked | None = None

@@ -26,9 +26,10 @@ MAY_IMPORT = {
     "service": POOL,
     "master": POOL,  # never a queue, a handler, a metric or the worker
     "metrics": GROUND | {"outcomes", "queues", "scoreboard", "slot_files", "slot_values"},
-    "keeper": POOL | WORDS | {"metrics", "queues"},
+    "crashes": {"queues", "scoreboard"},
+    "keeper": POOL | WORDS | {"crashes", "metrics", "queues"},
     "web": POOL | {"metrics", "slot_files"},
-    "worker": POOL | WORDS | APP | {"metrics", "pulpo", "queues"},
+    "worker": POOL | WORDS | APP | {"crashes", "metrics", "pulpo", "queues"},
     "pulpo": WORDS | APP | {"engine", "publishing", "queues", "settings"},
     "testing": WORDS | APP | {"engine", "pulpo", "queues", "worker"},
     "contracts": WORDS | {"queues"},
