@@ -13,6 +13,7 @@ PACKAGE = Path(pulpo_pool.__file__).parent
 
 # What everybody may stand on: it knows nothing of queues, workers or masters.
 GROUND = {"__init__", "clock", "errors", "suggestions", "log"}
+GROUND |= {"settings_ancestor", "settings_fields", "settings_sources"}
 WORDS = GROUND | {"message", "codec", "outcomes"}
 POOL = GROUND | {"scoreboard", "seat", "service", "settings"}
 APP = {"context", "handlers", "jobs", "results", "retry", "signatures", "strategies"}
