@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import threading
 import time
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Unpack
+from typing import TYPE_CHECKING, Final, Unpack
 
 import greenstalk
 
 from pulpo_pool.errors import NoSuchJob, QueueUnavailable, ReservationLost
+from pulpo_pool.queues import beanstalkd_jobs as jobs
 from pulpo_pool.queues import beanstalkd_people as people
 from pulpo_pool.queues.adapter import (
     AdapterOptions,
-    Bury,
-    Commit,
     QueueAdapter,
     Reservation,
     Settled,
 )
+from pulpo_pool.queues.beanstalkd_jobs import BeanstalkdReservation
 from pulpo_pool.queues.beanstalkd_link import (
     ANSWER_GRACE,
     Link,
@@ -32,7 +31,7 @@ from pulpo_pool.queues.beanstalkd_link import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from pulpo_pool.message import Message
     from pulpo_pool.queues.adapter import (
@@ -48,52 +47,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT: Final = 11_300
 DEFAULT_SOCKET_TIMEOUT: Final = 10.0  # seconds
-
-
-class BeanstalkdReservation(Reservation):
-    """A reservation whose counts cost a round trip, made when one of them is first read.
-
-    `attempt` counts reservations, so cut connections count as well. It says 1 while the server
-    cannot be asked.
-    """
-
-    attempt_is_free: ClassVar[bool] = False
-
-    __slots__ = ("_adapter", "_facts", "link", "reserved_at")
-
-    def __init__(self, adapter: BeanstalkdQueueAdapter, link: Link, **fields: Any) -> None:
-        super().__init__(**fields)
-        self._adapter = adapter
-        self._facts: greenstalk.StatsJob | None = None
-        self.link = link
-        self.reserved_at = time.monotonic()
-
-    @property
-    def attempt(self) -> int:
-        """Which attempt this is, from 1."""
-        facts = self._told()
-        return max(1, people.attempts(facts)) if facts else 1
-
-    @attempt.setter
-    def attempt(self, value: int) -> None:
-        """Ignore what the record is born with."""
-
-    @property
-    def pardons(self) -> int:
-        """How often people kicked the job."""
-        facts = self._told()
-        return facts["kicks"] if facts else 0
-
-    def facts(self, link: Link) -> greenstalk.StatsJob:
-        """Return what the server knows of the job, asked once; raises NotFoundError."""
-        if self._facts is None:
-            self._facts = link.client.stats_job(int(self.job_id))
-        return self._facts
-
-    def _told(self) -> greenstalk.StatsJob | None:
-        if self._facts is None:
-            self._adapter.ask_about(self)
-        return self._facts
 
 
 class BeanstalkdQueueAdapter(QueueAdapter):
@@ -119,6 +72,7 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         self.where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._address = (host, port, socket_timeout)
         self._encoding = encoding
+        self._published_lease = whole_seconds(self.lease, least=1)  # whatever touches learn
         self._link: Link | None = None
         self._granted: Reservation | None = None  # came when nobody waited for it any more
         self._untold: QueueUnavailable | None = None  # came after a settlement that stands
@@ -154,7 +108,7 @@ class BeanstalkdQueueAdapter(QueueAdapter):
             body=self._outward(self.codec.encode(message)),
             priority=message.priority,
             delay=whole_seconds(due.timestamp() - now, least=0) if due else 0,
-            lease=whole_seconds(self.lease, least=1),
+            lease=self._published_lease,
         )
 
     # -- working ------------------------------------------------------------------------------
@@ -211,7 +165,7 @@ class BeanstalkdQueueAdapter(QueueAdapter):
 
     def _reserved(self, link: Link, job: greenstalk.Job[bytes]) -> Reservation:
         reservation = BeanstalkdReservation(
-            self,
+            self.ask_about,
             link,
             job_id=str(job.id),
             queue=self.queues[0],
@@ -220,7 +174,7 @@ class BeanstalkdQueueAdapter(QueueAdapter):
             lease_end=self.clock.now() + self.lease,
         )
         if len(self.queues) > 1:
-            reservation.queue = self._queue_of(link, reservation)
+            reservation.queue = jobs.queue_of(link, reservation, self.queues)
         link.held[job.id] = reservation
         return reservation
 
@@ -242,10 +196,10 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         """Settle; with a deadline ask in the same write for the next job."""
         reservation = settlement.reservation
         number = int(reservation.job_id)
-        if link.held.get(number) is not reservation and not self._reclaim(link, reservation):
+        if link.held.get(number) is not reservation and not self._reclaimed(link, reservation):
             return Settled.LOST
         try:
-            command, call = _verb(link, settlement)
+            command, call = jobs.verb(link, settlement)
             if parks_until is not None and self._granted is None:
                 link.park(parks_until, after=command)
             call()
@@ -258,27 +212,8 @@ class BeanstalkdQueueAdapter(QueueAdapter):
                 del link.held[number]
         return Settled.DONE
 
-    def _reclaim(self, link: Link, reservation: Reservation) -> bool:
-        """Take back a job that a lost connection let go of; tell whether it is ours again.
-
-        It must wait in the queue, be the same bytes, and be older than our reservation: a
-        server that restarted without a log gives its ids to other jobs.
-        """
-        if not isinstance(reservation, BeanstalkdReservation) or reservation.link is link:
-            return False
-        number = int(reservation.job_id)
-        seconds_ago = int(time.monotonic() - reservation.reserved_at)
-        try:
-            facts = link.client.stats_job(number)
-            if facts["state"] != "ready" or facts["age"] < seconds_ago - 1:
-                return False
-            if link.client.peek(number).body != self._outward(reservation.raw):
-                return False
-            link.client.reserve_job(number)
-        except greenstalk.NotFoundError:
-            return False
-        link.held[number] = reservation
-        return True
+    def _reclaimed(self, link: Link, reservation: Reservation) -> bool:
+        return jobs.reclaim(link, reservation, self._outward(reservation.raw))
 
     def touch(self, reservation: Reservation) -> None:
         """Renew the lease; raise ReservationLost if it was not kept. Safe from another thread.
@@ -293,7 +228,7 @@ class BeanstalkdQueueAdapter(QueueAdapter):
                 if link.held.get(number) is not reservation:
                     raise ReservationLost(f"job {number}: the connection it was held on is gone")
                 link.client.touch(greenstalk.Job(number, b""))
-                lease = float(_facts(link, reservation)["ttr"])
+                lease = float(jobs.facts_of(link, reservation)["ttr"])
         except greenstalk.NotFoundError:
             raise ReservationLost(f"job {number}: the lease had ended") from None
         self.lease = min(self.lease, lease)
@@ -318,16 +253,6 @@ class BeanstalkdQueueAdapter(QueueAdapter):
                     reservation.facts(link)
         except (QueueUnavailable, greenstalk.NotFoundError):
             return  # its reader has an answer for that
-
-    def _queue_of(self, link: Link, reservation: BeanstalkdReservation) -> str:
-        """Return which of several queues a job came from: what is written in it, if that fits."""
-        try:
-            named = reservation.message.queue
-        except Exception:  # noqa: BLE001 - whatever the bytes are
-            named = ""
-        if named in self.queues and "queue" in reservation.message.header:
-            return named
-        return reservation.facts(link)["tube"]
 
     # -- housekeeping -------------------------------------------------------------------------
 
@@ -497,31 +422,6 @@ class _Talk:
                 self._adapter._fail(error)  # noqa: SLF001
         finally:
             self._adapter._lock.release()  # noqa: SLF001
-
-
-def _facts(link: Link, reservation: Reservation) -> greenstalk.StatsJob:
-    if isinstance(reservation, BeanstalkdReservation):
-        return reservation.facts(link)
-    return link.client.stats_job(int(reservation.job_id))
-
-
-def _verb(link: Link, settlement: Settlement) -> tuple[bytes, Callable[[], None]]:
-    """Return the command that settles, and the call that sends it and reads its answer."""
-    client, number = link.client, int(settlement.reservation.job_id)
-    if isinstance(settlement, Commit):
-        return b"delete %d\r\n" % number, partial(client.delete, number)
-    job = greenstalk.Job(number, b"")
-    priority = _priority(link, settlement.reservation)
-    if isinstance(settlement, Bury):
-        return b"bury %d %d\r\n" % (number, priority), partial(client.bury, job, priority)
-    delay = whole_seconds(settlement.delay, least=0)
-    command = b"release %d %d %d\r\n" % (number, priority, delay)
-    return command, partial(client.release, job, priority, delay)
-
-
-def _priority(link: Link, reservation: Reservation) -> int:
-    """Return the job's priority, which release and bury would otherwise change."""
-    return int(_facts(link, reservation)["pri"])
 
 
 def _recoded(raw: bytes, source: str, target: str) -> bytes:

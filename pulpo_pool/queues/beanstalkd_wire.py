@@ -85,10 +85,11 @@ class Wire(socket.socket):
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Wait for bytes and read them; raise WaitEnded, or TimeoutError after `patience`."""
         manners, self._manners = self._manners, None
-        if manners is not None:
-            self._wait(manners)
         while True:
-            if not self._readable.poll(self.patience * 1_000):
+            if manners is not None:
+                self._wait(manners)
+                manners = None
+            elif not self._readable.poll(self.patience * 1_000):
                 raise TimeoutError(f"no answer for {self.patience:g} seconds")
             try:
                 received = super().recv_into(buffer, nbytes, flags)
@@ -116,10 +117,11 @@ class Wire(socket.socket):
                 raise TimeoutError(f"takes nothing for {self.patience:g} seconds")
 
     def _wait(self, manners: _Manners) -> None:
-        both = select.poll()
-        both.register(self, select.POLLIN)
-        for descriptor in manners.interrupts:
-            both.register(descriptor, select.POLLIN)
+        both = self._readable
+        if manners.interrupts:
+            both = select.poll()
+            for descriptor in (self.fileno(), *manners.interrupts):
+                both.register(descriptor, select.POLLIN)
         end = min(manners.until, manners.silent_at)
         while True:
             seconds = max(0.0, end - time.monotonic())
