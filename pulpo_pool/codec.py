@@ -1,13 +1,14 @@
 """Message <-> bytes: the only place that knows the wire format and its dates.
 
 The format is pulpo-messaging's JSON, `{"id": ..., "header": {...}, "body": {...}}`, so that
-both systems can share a queue. MessagePack is the second serializer; a stored message tells
-which one wrote it by its first byte.
+both systems can share a queue. It reads an expiration only as naive local time in whole seconds,
+so that is what `expiration` is on the wire; the exact one is beside it, as `expiration_utc`.
+MessagePack is the second serializer; a stored message tells which one wrote it by its first byte.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -45,7 +46,10 @@ class Codec:
         Raises InvalidMessage for a body that cannot be serialized, MessageTooLarge above the
         limit in bytes.
         """
-        wire = {"id": message.id, "header": message._header, "body": message.body}  # noqa: SLF001 - its other half
+        header = message._header  # noqa: SLF001 - its other half
+        if "expiration" in header:
+            header = _with_both_dates(header)
+        wire = {"id": message.id, "header": header, "body": message.body}
         try:
             raw = self._encode(wire)
         except (TypeError, ValueError, RecursionError, OverflowError) as error:
@@ -76,6 +80,17 @@ class Codec:
         return Message.restored(id_, header, wire.body or {})
 
 
+def _with_both_dates(header: dict[str, Any]) -> dict[str, Any]:
+    exact = header["expiration"]
+    try:
+        local = datetime.fromisoformat(exact).astimezone().replace(tzinfo=None)
+        if local.microsecond:  # rounded up: nothing expires early
+            local = local.replace(microsecond=0) + timedelta(seconds=1)
+    except (TypeError, ValueError, OverflowError):
+        return header  # no date, or none that a clock here can show
+    return header | {"expiration": local.isoformat(" "), "expiration_utc": exact}
+
+
 def _settle_header(header: dict[str, Any]) -> None:
     """Bring what the ancestor or a stranger wrote to our form, or refuse it."""
     if "delay" in header and "not_before" not in header:
@@ -88,6 +103,8 @@ def _settle_header(header: dict[str, Any]) -> None:
     queue = header.get("queue")
     if queue is not None and not isinstance(queue, str):
         raise UndecodableMessage(f"header.queue: expected a name, got {queue!r}")
+    if "expiration_utc" in header and "expiration" in header:
+        header["expiration"] = header.pop("expiration_utc")
     for name in _DATES:
         value = header.get(name)
         if value is not None:

@@ -130,6 +130,7 @@ class _Header(ctypes.Structure):
         ("last_reload_ok", ctypes.c_int64),
         ("last_reload_at", ctypes.c_double),  # Unix seconds, of the last that succeeded
         ("out_of_work", ctypes.c_int64),  # burst: the keeper saw nothing ready, nothing held
+        ("jobs_died_with", ctypes.c_int64),  # deaths so far of workers that had a job in hand
         ("queue_seen_at", ctypes.c_double),  # the keeper's last good look, monotonic seconds
         ("changes_seen", ctypes.c_int64),  # by the watcher, in the app's files
         ("jobs_of_the_dead", ctypes.c_int64),  # done in lives that have ended
@@ -184,7 +185,21 @@ class _Death(ctypes.Structure):
         ("died_at", ctypes.c_double),  # Unix seconds
         ("max_rss", ctypes.c_int64),  # bytes
         ("cpu", ctypes.c_double),  # seconds
+        ("slot", ctypes.c_int64),
+        ("queue", ctypes.c_char * _TEXT),
+        ("job_id", ctypes.c_char * _TEXT),  # empty: no job was in hand
+        ("request_type", ctypes.c_char * _TEXT),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class JobInHand:
+    """The job that a worker died with, as its row said; texts may be cut."""
+
+    slot: int
+    queue: str
+    job_id: str
+    request_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +212,7 @@ class Death:
     died_at: float
     max_rss: int
     cpu: float
+    job: JobInHand | None = None
 
 
 Row = TypeVar("Row", LifeRow, WorkRow)
@@ -220,6 +236,7 @@ class Scoreboard:
         self.slots = slots
         self.header = _Header.from_buffer(self._memory, 0)
         self._lives = (LifeRow * slots).from_buffer(self._memory, sizes[0])
+        self._works_at = sum(sizes[:2])
         self._works = (WorkRow * slots).from_buffer(self._memory, sum(sizes[:2]))
         self._ledger = (_Death * ledger_size).from_buffer(self._memory, sum(sizes[:3]))
 
@@ -252,7 +269,13 @@ class Scoreboard:
         entry.died_at = death.died_at
         entry.max_rss = death.max_rss
         entry.cpu = death.cpu
+        job = death.job
+        entry.job_id = as_text(job.job_id) if job else b""
+        if job is not None:
+            entry.slot = job.slot
+            entry.queue, entry.request_type = as_text(job.queue), as_text(job.request_type)
         entry.serial = death.serial
+        self.header.jobs_died_with += job is not None
         self.header.exits[death.reason] += 1
 
     def death_of(self, serial: int) -> Death | None:
@@ -263,17 +286,49 @@ class Scoreboard:
         """
         entry = _Death.from_buffer_copy(self._ledger[serial % len(self._ledger)])
         if entry.serial == serial:
-            return Death(
-                entry.serial,
-                ExitReason(entry.reason),
-                entry.wait_status,
-                entry.died_at,
-                entry.max_rss,
-                entry.cpu,
-            )
+            return _read_death(entry)
         if entry.serial > serial:
             return Death(serial, ExitReason.SIGNAL, -1, 0.0, 0, 0.0)
         return None
+
+    def deaths_with_jobs(self) -> list[Death]:
+        """Return the deaths in the ledger of workers that had a job in hand."""
+        entries = [_Death.from_buffer_copy(entry) for entry in self._ledger if entry.job_id]
+        return [_read_death(entry) for entry in entries if entry.serial]
+
+    def other_holder(self, job_id: bytes, slot: int) -> WorkRow | None:
+        """Return the row of another worker that says it has this job in hand.
+
+        Bytes are searched before any row is read, since every job may be asked about.
+        """
+        size = ctypes.sizeof(WorkRow)
+        own, end = self._works_at + slot * size, self._works_at + self.header.wanted_workers * size
+        if (
+            self._memory.find(job_id, self._works_at, own) < 0
+            and self._memory.find(job_id, own + size, end) < 0
+        ):
+            return None
+        for other in range(self.header.wanted_workers):
+            row = self._works[other]
+            if other != slot and row.job_id == job_id and row.activity == Activity.BUSY:
+                return row
+        return None
+
+
+def _read_death(entry: _Death) -> Death:
+    job = None
+    if entry.job_id:
+        texts = (entry.queue, entry.job_id, entry.request_type)
+        job = JobInHand(entry.slot, *(text.decode("utf-8", "replace") for text in texts))
+    return Death(
+        entry.serial,
+        ExitReason(entry.reason),
+        entry.wait_status,
+        entry.died_at,
+        entry.max_rss,
+        entry.cpu,
+        job,
+    )
 
 
 class writing(Generic[Row]):  # noqa: N801 - reads as a verb: with writing(row)

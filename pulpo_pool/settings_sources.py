@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pulpo_pool.settings_ancestor import translated
 from pulpo_pool.settings_fields import ENVIRONMENT_PREFIX, Mismatch
 from pulpo_pool.suggestions import did_you_mean, nearest
 
@@ -61,7 +63,7 @@ def collect(
     chosen = flags.get("config") or environ.get(ENVIRONMENT_PREFIX + "CONFIG")
     findings.given = {
         **_from_platform(environ),
-        **_from_file(fields, _config_file(chosen, directory), findings),
+        **_from_file(fields, _config_file(chosen, directory), environ, findings),
         **_from_environment(fields, environ, findings),
         **_from_flags(fields, flags),
     }
@@ -138,30 +140,46 @@ def _config_file(chosen: str | Path | None, directory: Path) -> tuple[Path, bool
 
 
 def _from_file(
-    fields: Mapping[str, SettingField], file: tuple[Path, bool], findings: Findings
+    fields: Mapping[str, SettingField],
+    file: tuple[Path, bool],
+    environ: Mapping[str, str],
+    findings: Findings,
 ) -> dict[str, Given]:
     path, must_exist = file
     if not must_exist and not path.exists():
         return {}
     try:
-        table = _read_table(path)
+        lines = _read_lines(path, environ)
     except Mismatch as problem:
         findings.problems.append(f"{path}: {problem}")
         return {}
     found: dict[str, Given] = {}
-    for key, value in table.items():
+    for key, value, source in lines:
         name = _setting_called(key.replace("-", "_"), fields)
         if name is None:
             near = did_you_mean(key, [setting.key for setting in fields.values()])
             findings.problems.append(f"{path.name}: {key}: no such setting{near}")
         else:
-            _take(found, name, Given(value, f"{path.name}: {key}", from_text=False), findings)
+            _take(found, name, Given(value, f"{path.name}: {source}", from_text=False), findings)
     return found
+
+
+def _read_lines(path: Path, environ: Mapping[str, str]) -> list[tuple[str, Any, str]]:
+    """Return what a file says: key, value, and the key as it is written there."""
+    if path.suffix != ".json":
+        return [(key, value, key) for key, value in _read_table(path).items()]
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise Mismatch(f"cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise Mismatch(f"is not valid JSON: {error}") from error
+    return list(translated(content, environ))
 
 
 def _read_table(path: Path) -> dict[str, Any]:
     if path.suffix != ".toml":
-        raise Mismatch("expected a .toml file")
+        raise Mismatch("expected a .toml file, or pulpo-messaging's .json")
     try:
         content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:

@@ -1,7 +1,8 @@
 """Pass all tests on a fresh machine: `python3 tests/run.py`, or a part: `… tests/unit -k lease`.
 
-Makes a virtual environment in .venv, installs the project with its test tools, and hands the
-rest of the command line to pytest. Needs Python 3.11 or newer, and nothing else.
+Makes a virtual environment in .venv, installs the project with its test tools and, as root on
+Debian, the servers that tests talk to, and hands the rest of the command line to pytest. Needs
+Python 3.11 or newer, and nothing else.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def main(arguments: list[str]) -> int:
         print("tests/run.py: Python 3.11 or newer is needed, this is", sys.version.split()[0])
         return 2
     install()
+    subprocess.check_call([str(PYTHON), str(ROOT / "tests" / "servers.py")])
     return subprocess.call([str(PYTHON), "-m", "pytest", *arguments], cwd=ROOT)
 
 

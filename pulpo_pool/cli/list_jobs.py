@@ -54,11 +54,18 @@ def list_jobs(
         if as_json:
             for record in islice(records, limit):
                 print_json(describe(record))
+            _say_unseen(adapter)
             return
         shown = ON_A_TERMINAL if limit is None else limit
         print_table(_COLUMNS, _rows(islice(records, shown)))
         if limit is None and next(records, None) is not None:
             click.echo(f"the first {shown} jobs; --limit N shows more", err=True)
+        _say_unseen(adapter)
+
+
+def _say_unseen(adapter: QueueAdapter) -> None:
+    if adapter.unseen:
+        click.echo(adapter.unseen, err=True)
 
 
 def _records(

@@ -42,7 +42,10 @@ def setting_options(*names: str) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         command = click.option(
-            "-c", "--config", metavar="FILE", help="Read this TOML file instead of pulpo-pool.toml."
+            "-c",
+            "--config",
+            metavar="FILE",
+            help="Read this file instead of pulpo-pool.toml: TOML, or pulpo-messaging's JSON.",
         )(command)
         for name in reversed(names):
             command = _option(SETTING_FIELDS[name])(command)

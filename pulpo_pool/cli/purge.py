@@ -30,6 +30,8 @@ def purge(*, state: JobState, queue: tuple[str, ...], yes: bool, **flags: Any) -
             print_error("nothing was removed")
             return _REFUSED
         number = adapter.purge(state, queues=queue)
+        if adapter.unseen:
+            click.echo(adapter.unseen, err=True)
     click.echo(f"removed {counted(number)}")
     return None
 

@@ -36,9 +36,11 @@ class Bench(ABC):
     """
 
     moment: ClassVar[float] = 10.0
-    rescues: ClassVar[bool] = True  # jobs of dead owners can be told and taken back
+    rescues: ClassVar[bool] = True  # False: the engine frees the jobs of closed connections
     keeps_evidence: ClassVar[bool] = True  # the reason and error of a buried job
     sees_every_job: ClassVar[bool] = True  # list_jobs and purge reach all jobs in a state
+    removes_reserved: ClassVar[bool] = True  # people can purge what others hold
+    refused_names: ClassVar[frozenset[str]] = frozenset()  # queues there cannot be
 
     clock: Clock
 
@@ -54,6 +56,9 @@ class Bench(ABC):
         """Let the engine's wall clock move on."""
         assert isinstance(self.clock, ManualClock)
         self.clock.advance(seconds)
+
+    def stir(self, queue: QueueAdapter) -> None:  # noqa: B027 - most engines watch the clock
+        """Give the engine the occasion, if it needs one, to notice that `queue`'s leases ended."""
 
     # -- what tests use -----------------------------------------------------------------------
 

@@ -76,12 +76,15 @@ class LifeContract(Bench):
             VERBS[verb](queue)
 
     def test_reserved_jobs_stay_reserved_after_close(self) -> None:
-        """Closing is not settling."""
+        """Closing is not settling, unless the engine frees what closed connections held."""
         holder, other = self.queue(), self.queue()
         holder.enqueue(self.say())
         reserve(holder)
         holder.close()
 
+        if not self.rescues:
+            assert other.dequeue(DEADLINE) is not None
+            return
         assert other.dequeue() is None
         assert counts(other) == QueueStats(reserved=1)
 

@@ -211,6 +211,8 @@ class PeopleContract(Bench):
     @pytest.mark.parametrize("state", list(JobState))
     def test_a_purge_removes_all_jobs_in_a_state(self, state: JobState) -> None:
         """Of all queues, and no others."""
+        if state is JobState.RESERVED and not self.removes_reserved:
+            pytest.skip("this engine lets only its holder remove a reserved job")
         for name in ("x", "y"):
             self.one_in_each_state(self.queue(queues=[name]), name)
         queue = self.queue()

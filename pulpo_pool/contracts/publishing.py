@@ -8,7 +8,7 @@ import pytest
 
 from pulpo_pool.codec import Codec
 from pulpo_pool.contracts.bench import Bench, counts, drain, reserve, said
-from pulpo_pool.errors import InvalidMessage, MessageTooLarge, UndecodableMessage
+from pulpo_pool.errors import ConfigError, InvalidMessage, MessageTooLarge, UndecodableMessage
 from pulpo_pool.message import LOWEST_PRIORITY, Message
 from pulpo_pool.queues.adapter import BuryReason, JobState, QueueStats
 
@@ -137,7 +137,13 @@ class PublishingContract(Bench):
 
     @pytest.mark.parametrize("name", ["a", "q" * 200, "größe/漢字 x", "'; --", "..", "a|b:c"])
     def test_any_printable_name_is_a_queue(self, name: str) -> None:
-        """A name is data to the engine."""
+        """A name is data to the engine, or refused by name before anything is done."""
+        if name in self.refused_names:
+            with pytest.raises(ConfigError, match="queue"):
+                self.queue(queues=[name])
+            with pytest.raises(InvalidMessage, match="queue"):
+                self.queue().enqueue(self.say(queue=name))
+            return
         queue = self.queue(queues=[name])
         queue.enqueue(self.say("here", queue=name))
         reservation = reserve(queue)

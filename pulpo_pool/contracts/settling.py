@@ -122,7 +122,7 @@ class SettlingContract(Bench):
         queue = self.queue()
         job_id = queue.enqueue(self.say())
         queue.bury(reserve(queue), reason=BuryReason.FATAL, error="no such customer")
-        self.pass_time(10 * self.moment)
+        self.pass_time(3 * self.moment)
 
         assert queue.dequeue() is None
         assert queue.peek(job_id).state is JobState.BURIED

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
-import signal
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Gauge
 
+from pulpo_pool.crashes import ENDED_BY_MASTER, FORGOTTEN, describe_death
 from pulpo_pool.errors import UndecodableMessage
 from pulpo_pool.metrics import OTHER, QUEUE_JOBS
 from pulpo_pool.outcomes import JobOutcome
@@ -22,24 +21,17 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from pulpo_pool.crashes import CrashBook
     from pulpo_pool.metrics import JobMetrics
-    from pulpo_pool.queues.adapter import Judge, Owner, QueueAdapter, Rescued
+    from pulpo_pool.queues.adapter import Judge, Numbering, Owner, QueueAdapter, Rescued
     from pulpo_pool.scoreboard import Death, Scoreboard
 
 logger = logging.getLogger(__name__)
 
-FORGOTTEN: Final = -1  # the wait status of a death that the ledger no longer holds
 MOST_QUEUES: Final = 200  # exported by name; publishers choose names, so there must be an end
 MOST_REQUEST_TYPES: Final = 500  # the same, of jobs that killed their worker
 _LONGEST_CRASH_WAIT: Final = 600.0  # seconds
-_ENDED_BY_MASTER: Final = {
-    ExitReason.CUT_OFF: "was ended at the drain timeout",
-    ExitReason.JOB_TIMEOUT: "was ended at the time limit of the job",
-    ExitReason.HEARTBEAT: "was ended for its silence",
-    ExitReason.OOM: "had too much memory and was killed for it",
-}
 LONGEST_STACK: Final = 8_192  # characters kept with the job
-_MEGABYTE: Final = 1_000_000
 
 
 def judge_by(
@@ -59,7 +51,7 @@ def judge_by(
         death = scoreboard.death_of(owner.serial)
         if death is None:
             return Verdict(Fate.ALIVE)
-        evidence = describe_death(owner, death) + _stack_of(death, crashes)
+        evidence = describe_death(owner.slot, death) + _stack_of(death, crashes)
         if death.reason is ExitReason.CUT_OFF:
             return Verdict(Fate.CUT_OFF, evidence)
         if death.wait_status == FORGOTTEN or not death.reason.failed:
@@ -69,38 +61,15 @@ def judge_by(
     return judge
 
 
-def describe_death(owner: Owner, death: Death) -> str:
-    """Return how a worker ended, for the error text of the job it held."""
-    if death.wait_status == FORGOTTEN:
-        return f"worker {owner.slot} (serial {death.serial}) died; how is no longer known"
-    if death.reason in _ENDED_BY_MASTER:
-        end = _ENDED_BY_MASTER[death.reason]
-    elif os.WIFSIGNALED(death.wait_status):
-        end = f"was killed by {_signal_name(os.WTERMSIG(death.wait_status))}"
-    else:
-        end = f"left with exit status {os.waitstatus_to_exitcode(death.wait_status)}"
-    return (
-        f"worker {owner.slot} (serial {death.serial}) {end} while it held this job; "
-        f"max RSS {death.max_rss / _MEGABYTE:.0f} MB, CPU {death.cpu:.1f} s"
-    )
-
-
 def _stack_of(death: Death, crashes: Path | None) -> str:
     """Return what the process showed of itself before its master ended it, if it did."""
-    if crashes is None or death.reason not in _ENDED_BY_MASTER:
+    if crashes is None or death.reason not in ENDED_BY_MASTER:
         return ""
     try:
         with (crashes / f"{death.serial}.txt").open(errors="replace") as file:
             return "\n" + file.read(LONGEST_STACK)
     except OSError:
         return ""
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:  # a real-time signal has no name
-        return f"signal {number}"
 
 
 def crash_delay(crashes: int) -> float:
@@ -116,18 +85,49 @@ def crash_delay(crashes: int) -> float:
 class Rescuer:
     """Takes back the jobs of dead workers, and says so."""
 
-    def __init__(self, judge: Judge, metrics: JobMetrics, *, max_crashes: int) -> None:
+    def __init__(
+        self, judge: Judge, book: CrashBook, metrics: JobMetrics, *, max_crashes: int
+    ) -> None:
         self._judge = judge
+        self._book = book
         self._limit = CrashLimit(max_crashes, crash_delay)
         self._metrics = metrics
         self._request_types: set[str] = set()
 
     def rescue(self, queue: QueueAdapter) -> int:
         """Take back what dead workers held; return how many jobs. Raises QueueUnavailable."""
+        numbering = queue.numbering()
+        if numbering is not None:
+            return self._note_crashes(numbering)
         rescued = queue.rescue(self._judge, self._limit)
         for job in rescued:
             self._tell(job, _request_type(queue, job))
         return len(rescued)
+
+    def _note_crashes(self, numbering: Numbering) -> int:
+        """Write down the crashes of jobs that their engine has freed by itself.
+
+        A job at its limit is buried by the worker that gets it next, who also counts that.
+        """
+        deaths = self._book.write_down(numbering)
+        for job, crashes, evidence in deaths:
+            logger.warning(
+                "job %s (%s) is back in queue %s, crashes so far %d: %s",
+                job.job_id,
+                job.request_type or "undecodable",
+                job.queue,
+                crashes,
+                evidence,
+            )
+            if crashes % self._limit.max_crashes:
+                self._count(job.queue, job.request_type, JobOutcome.RETRIED)
+        return len(deaths)
+
+    def _count(self, queue: str, request_type: str, outcome: JobOutcome) -> None:
+        if len(self._request_types) < MOST_REQUEST_TYPES:
+            self._request_types.add(request_type)
+            self._metrics.prepare((), self._request_types)
+        self._metrics.job_crashed(queue, request_type, outcome)
 
     def _tell(self, job: Rescued, request_type: str) -> None:
         crashed = job.verdict.fate is Fate.CRASHED
@@ -142,12 +142,10 @@ class Rescuer:
             job.verdict.evidence.partition("\n")[0],  # the stack is kept with the job
         )
         if crashed:
-            if len(self._request_types) < MOST_REQUEST_TYPES:
-                self._request_types.add(request_type)
-                self._metrics.prepare((), self._request_types)
             buried = job.state is JobState.BURIED
-            outcome = JobOutcome.BURIED if buried else JobOutcome.RETRIED
-            self._metrics.job_crashed(job.queue, request_type, outcome)
+            self._count(
+                job.queue, request_type, JobOutcome.BURIED if buried else JobOutcome.RETRIED
+            )
 
 
 def _request_type(queue: QueueAdapter, job: Rescued) -> str:

@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from tenacity import Retrying, retry_if_exception_type, stop_never, wait_random_exponential
 
 from pulpo_pool.clock import SystemClock
+from pulpo_pool.crashes import CRASH_FILE, CrashBook
 from pulpo_pool.errors import ConfigError, QueueError, QueueUnavailable
 from pulpo_pool.keeper.housekeeping import QueueGauges, Rescuer, judge_by
 from pulpo_pool.log import set_up_logging
@@ -73,7 +74,8 @@ def run_keeper(  # noqa: PLR0913 - what it is composed of
     metrics = JobMetrics(registry)
     gauges = QueueGauges(settings.queues, registry)
     judge = judge_by(seat.scoreboard, pool=seat.pool, instance=seat.instance, crashes=crashes)
-    rescuer = Rescuer(judge, metrics, max_crashes=settings.max_crashes)
+    book = CrashBook(seat.scoreboard, seat.instance, settings.run_dir.absolute() / CRASH_FILE)
+    rescuer = Rescuer(judge, book, metrics, max_crashes=settings.max_crashes)
     Keeper(service, settings, open_queue, rescuer, metrics, gauges, clock or SystemClock()).run()
     service.report_leaving()
     return 0

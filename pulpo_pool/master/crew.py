@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pulpo_pool.master import policy
 from pulpo_pool.master.memory_watch import MemoryWatch
-from pulpo_pool.master.obituary import cause_of_death, obituary
+from pulpo_pool.master.obituary import cause_of_death, job_in_hand, obituary
 from pulpo_pool.master.parking import Parking
 from pulpo_pool.master.requests import Requests
 from pulpo_pool.master.spawner import kill_group, reap, send
@@ -278,6 +278,7 @@ class Crew:
                     self._clock.now(),
                     ended.max_rss,
                     ended.cpu,
+                    job_in_hand(slot, row),
                 )
             )
         self._log(slot, ended, reason, obituary(slot, ended, row))

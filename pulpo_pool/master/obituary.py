@@ -6,7 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from pulpo_pool.scoreboard import Activity, ExitReason, WorkRow
+from pulpo_pool.scoreboard import Activity, ExitReason, JobInHand, WorkRow
 
 if TYPE_CHECKING:
     from pulpo_pool.master.slots import Slot
@@ -28,6 +28,14 @@ def cause_of_death(slot: Slot, ended: Ended, row: WorkRow | None) -> ExitReason:
     if not slot.ever_up:
         return ExitReason.BOOT
     return ExitReason.SIGNAL if os.WIFSIGNALED(ended.status) else ExitReason.ERROR
+
+
+def job_in_hand(slot: Slot, row: WorkRow | None) -> JobInHand | None:
+    """Return the job that a worker died with: it stays in the row until it is settled."""
+    if row is None or row.activity != Activity.BUSY:
+        return None
+    texts = (row.queue, row.job_id, row.request_type)
+    return JobInHand(slot.index, *(text.decode("utf-8", "replace") for text in texts))
 
 
 def obituary(slot: Slot, ended: Ended, row: WorkRow | None) -> str:

@@ -46,7 +46,7 @@ USERS: Final[Mapping[str, tuple[Role, ...]]] = {
     "log_level": (_WORKER, _KEEPER, _WEB, _WATCHER),
     "max_age": (_WORKER,),
     "max_attempts": (_WORKER,),
-    "max_crashes": (_KEEPER,),
+    "max_crashes": (_WORKER, _KEEPER),
     "max_empty_iterations": (_WORKER,),
     "max_jobs": (_WORKER,),
     "max_memory": (_WORKER,),

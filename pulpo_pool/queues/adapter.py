@@ -112,6 +112,11 @@ class Reservation:
             self._message = self.codec.decode(self.raw)
         return self._message
 
+    @property
+    def pardons(self) -> int:
+        """How often people kicked the job, where the engine cannot forget its crashes for that."""
+        return 0
+
     def __repr__(self) -> str:
         return f"Reservation(job_id={self.job_id!r}, queue={self.queue!r}, attempt={self.attempt})"
 
@@ -170,6 +175,14 @@ class Verdict:
 
 
 Judge: TypeAlias = Callable[[Owner], Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """How long a job_id means the same job: since `since`, Unix seconds, under this name."""
+
+    name: str
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +289,7 @@ class QueueAdapter(ABC):
         self.clock = clock or SystemClock()
         self.interrupts: tuple[int, ...] = ()  # descriptors: one readable ends a waiting dequeue
         self.before_wait: Callable[[], None] | None = None  # called as dequeue begins to wait
+        self.unseen = ""  # what the last list or purge could not reach, for people
         self._opened_in = os.getpid()
 
     # -- publishing ---------------------------------------------------------------------------
@@ -341,8 +355,20 @@ class QueueAdapter(ABC):
         """Take back the jobs of dead owners, in all queues of the engine.
 
         Reservations are listed first and judged afterwards, so that an owner which reserves in
-        between is never judged by old knowledge. Returns what was taken back.
+        between is never judged by old knowledge. Returns what was taken back: nothing where
+        the engine itself frees the jobs of the dead, see `numbering`.
         """
+
+    def numbering(self) -> Numbering | None:
+        """Return in which numbering its job_ids are; None where `rescue` finds what the dead held.
+
+        An engine that frees the jobs of the dead by itself cannot count crashes: its workers
+        do, by what their master saw of deaths, and need to know which job_ids are comparable.
+        """
+        return None
+
+    def rest(self) -> None:  # noqa: B027 - most engines wait only inside a call
+        """Reserve nothing until the next dequeue, even where an engine's wait outlives a call."""
 
     @abstractmethod
     def stats(self) -> Mapping[str, QueueStats]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import math
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from pulpo_pool.errors import ConfigError, InvalidMessage
 from pulpo_pool.message import DEFAULT_QUEUE, check_name
@@ -123,13 +124,28 @@ def _read_parameters(query: str, engine: _Engine) -> dict[str, Any]:
 
 
 def _read_lease(text: str) -> float:
+    return _seconds("lease", text)
+
+
+def _read_socket_timeout(text: str) -> float:
+    return _seconds("socket_timeout", text)
+
+
+def _seconds(name: str, text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise ValueError(f"parameter 'lease': expected seconds, more than 0, got {text!r}")
+        raise ValueError(f"parameter {name!r}: expected seconds, more than 0, got {text!r}")
     return seconds
+
+
+def _read_encoding(text: str) -> str:
+    try:
+        return codecs.lookup(text).name
+    except (LookupError, ValueError):
+        raise ValueError(f"parameter 'encoding': Python knows no {text!r}") from None
 
 
 def _read_durability(text: str) -> str:
@@ -164,6 +180,29 @@ def _read_nothing(target: str) -> str:
     return ""
 
 
+def _read_host(target: str) -> str:
+    """Return HOST:PORT of `//HOST:PORT`, each of which may be left out."""
+    parts = urlsplit(target)
+    try:
+        port = parts.port
+    except ValueError as problem:
+        raise ValueError(f"{problem}; expected beanstalkd://HOST:PORT") from None
+    alone = not parts.path.strip("/") and "@" not in parts.netloc and not parts.fragment
+    if not target.startswith("//") or not alone or port == 0 or not target.isprintable():
+        raise ValueError(
+            "expected beanstalkd://HOST:PORT, such as beanstalkd://127.0.0.1:11300, and tubes "
+            "as queues (-q)"
+        )
+    return f"{parts.hostname or '127.0.0.1'}|{11_300 if port is None else port}"
+
+
+def _open_beanstalkd(target: str, options: dict[str, Any]) -> QueueAdapter:
+    from pulpo_pool.queues.beanstalkd import BeanstalkdQueueAdapter
+
+    host, _, port = target.rpartition("|")
+    return BeanstalkdQueueAdapter(host, int(port), **options)
+
+
 def _open_file(target: str, options: dict[str, Any]) -> QueueAdapter:
     from pulpo_pool.queues.file import FileQueueAdapter
 
@@ -189,6 +228,17 @@ _ENGINES: Final[Mapping[str, _Engine]] = MappingProxyType(
             parameters={"durability": _read_durability, "lease": _read_lease},
             open=_open_file,
             module="pulpo_pool.queues.file",
+        ),
+        "beanstalkd": _Engine(
+            shared=True,
+            read_target=_read_host,
+            parameters={
+                "encoding": _read_encoding,
+                "lease": _read_lease,
+                "socket_timeout": _read_socket_timeout,
+            },
+            open=_open_beanstalkd,
+            module="pulpo_pool.queues.beanstalkd",
         ),
         "memory": _Engine(
             shared=False,

@@ -62,6 +62,7 @@ class WorkerLoop:
         limits: LoopLimits,
         clock: Clock,
         stopping: Callable[[], bool] = lambda: False,
+        crash_verdict: Callable[[Reservation], str | None] = lambda _reservation: None,
     ) -> None:
         self.queue = queue
         self._app = app
@@ -69,6 +70,7 @@ class WorkerLoop:
         self._limits = limits
         self._clock = clock
         self._stopping = stopping
+        self._crash_verdict = crash_verdict
         self._default_policy = default_policy(limits.max_attempts)
         self._pending: JobDone | None = None
         self._pid = os.getpid()
@@ -97,6 +99,7 @@ class WorkerLoop:
 
     def finish(self) -> None:
         """Settle what was handled last, and reserve nothing."""
+        self.queue.rest()
         if self._pending is None:
             return
         try:
@@ -114,6 +117,9 @@ class WorkerLoop:
         request_type = message.request_type
         if self._expired(message):
             return self._expire(reservation, request_type)
+        evidence = self._crash_verdict(reservation)
+        if evidence is not None:
+            return buried(reservation, request_type, BuryReason.CRASHED, evidence)
         handler = self._app.registry.find(request_type)
         if handler is None:
             return conclude_unknown(

@@ -26,6 +26,7 @@ from pulpo_pool.metrics import JobMetrics, enter_multiprocess
 from pulpo_pool.queues.adapter import Owner
 from pulpo_pool.scoreboard import Activity, ExitReason, Order, QueueLink, writing
 from pulpo_pool.worker.boot import leave_boot_error
+from pulpo_pool.worker.crashes import CrashCheck
 from pulpo_pool.worker.hygiene import Hygiene
 from pulpo_pool.worker.lease import LeaseKeeper
 from pulpo_pool.worker.lifespan import Lifespan
@@ -142,6 +143,9 @@ class Worker:
         self._hygiene = Hygiene(self._signals, seat.wakeup_end, seat.stacks)
         for hook in self._app.worker_start_hooks:
             hook()
+        self._crashes = CrashCheck(
+            seat, self._plan.metrics_directory.parent, max_crashes=settings.max_crashes
+        )
         queue: QueueAdapter = self._until_it_works()(self._open)
         self._lease = LeaseKeeper(queue, seat.lifeline, self._note_orphaned)
         self._report = WorkerReport(
@@ -158,6 +162,7 @@ class Worker:
             ),
             self._plan.clock,
             stopping=self._is_stopping,
+            crash_verdict=self._crashes.verdict,
         )
         self._lifespan = Lifespan(settings, seat.work, self._plan.clock.monotonic())
         self._lease.start()
@@ -222,6 +227,7 @@ class Worker:
         queue = self._plan.open_queue(owner)
         queue.interrupts = (self._seat.wakeup, self._seat.lifeline)
         queue.before_wait = self._before_wait
+        self._crashes.open_for(queue)
         self._seat.work.queue_up = QueueLink.UP
         return queue
 

@@ -13,7 +13,7 @@ PACKAGE = Path(pulpo_pool.__file__).parent
 
 # What everybody may stand on: it knows nothing of queues, workers or masters.
 GROUND = {"__init__", "cgroup", "clock", "errors", "log", "memory", "suggestions"}
-GROUND |= {"settings_fields", "settings_sources"}
+GROUND |= {"settings_ancestor", "settings_fields", "settings_sources"}
 WORDS = GROUND | {"message", "codec", "outcomes"}
 POOL = GROUND | {"scoreboard", "seat", "service", "settings", "stacks"}
 APP = {"context", "handlers", "jobs", "results", "retry", "signatures", "strategies"}
@@ -29,9 +29,10 @@ MAY_IMPORT = {
     "watcher": POOL,
     "master": POOL,  # never a queue, a handler, a metric or the worker
     "metrics": GROUND | {"outcomes", "queues", "scoreboard", "slot_files", "slot_values"},
-    "keeper": POOL | WORDS | {"metrics", "queues"},
+    "crashes": {"queues", "scoreboard"},
+    "keeper": POOL | WORDS | {"crashes", "metrics", "queues"},
     "web": POOL | {"metrics", "slot_files"},
-    "worker": POOL | WORDS | APP | {"metrics", "pulpo", "queues", "slot_values"},
+    "worker": POOL | WORDS | APP | {"crashes", "metrics", "pulpo", "queues", "slot_values"},
     "pulpo": WORDS | APP | {"engine", "publishing", "queues", "settings"},
     "testing": WORDS | APP | {"engine", "pulpo", "queues", "worker"},
     "contracts": WORDS | {"queues"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -75,6 +76,27 @@ def test_the_ancestors_naive_dates_are_local_time(text):
     assert message.not_before.utcoffset() == timedelta(0)
     assert message.payload == "p"
     assert "delay" not in message.header
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/St_Johns"])
+def test_the_ancestor_can_read_our_expirations(monkeypatch, zone):
+    """As it does: naive local time in whole seconds. Nothing expires early, and ours is exact."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    exact = datetime(2027, 7, 1, 12, 0, 0, 250_000, UTC)
+    try:
+        raw = Codec().encode(Message(request_type="echo", expiration=exact))
+        theirs = datetime.strptime(  # noqa: DTZ007 - naive is how they read it
+            json.loads(raw)["header"]["expiration"], "%Y-%m-%d %H:%M:%S"
+        )
+        late = theirs.astimezone() - exact
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert late == timedelta(milliseconds=750)
+    assert Codec().decode(raw).expiration == exact
+    assert "expiration_utc" not in Codec().decode(raw).header
 
 
 def test_a_message_of_the_ancestor_without_id_or_body_is_read():

@@ -383,11 +383,11 @@ class TestMistakes:
         assert problem.endswith("none.toml: cannot be read: No such file or directory")
 
     def test_a_file_in_another_format(self, problems, write):
-        write("{}", "pulpo.json")
+        write("{}", "pulpo.yaml")
 
-        [problem] = problems({"config": "pulpo.json"})
+        [problem] = problems({"config": "pulpo.yaml"})
 
-        assert problem.endswith("pulpo.json: expected a .toml file")
+        assert problem.endswith("pulpo.yaml: expected a .toml file, or pulpo-messaging's .json")
 
     @pytest.mark.parametrize("text", ["tool = 5", "[tool]\npulpo-pool = 5"])
     def test_a_strange_pyproject(self, load, write, text):

@@ -1,0 +1,313 @@
+"""Link: one connection to a beanstalkd, in step or not at all; what fails on it, in our words."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import greenstalk
+
+from pulpo_pool.errors import ConfigError, InvalidMessage, MessageTooLarge, QueueUnavailable
+from pulpo_pool.queues.adapter import Numbering
+from pulpo_pool.queues.beanstalkd_wire import OutOfStep, WaitEnded, Wire, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from pulpo_pool.queues.adapter import Reservation
+
+LONGEST_DELAY: Final = 2**32 - 1  # seconds; the protocol's, for leases too
+_TUBE_CHARACTERS: Final = frozenset(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-+/;.$_()"
+)
+_LONGEST_TUBE: Final = 200  # bytes
+_AHEAD_COMMANDS: Final = 500  # their replies, some 200 bytes each at most, fit into the sockets
+_AHEAD_BYTES: Final = 1_048_576  # of one write; it only saves memory
+_RESERVE: Final = b"reserve\r\n"
+_LONGEST_WAIT: Final = 10  # seconds of one reserve while other jobs are held
+_LONGEST_PARKED: Final = 30.0  # seconds until a silent server is asked whether it is there
+ANSWER_GRACE: Final = 0.05  # seconds that a job which is there may take to come
+
+
+class Put(NamedTuple):
+    """A job to be stored: delay and lease in whole seconds."""
+
+    tube: str
+    body: bytes
+    priority: int
+    delay: int
+    lease: int
+
+
+class Parked(NamedTuple):
+    """A reserve that is outstanding. `seconds` are its timeout, `since` is monotonic."""
+
+    since: float
+    seconds: int | None
+    command: bytes
+
+
+class Link:
+    """A connection and what is outstanding on it. Not for two threads at once.
+
+    A wait may be left while its reserve is `parked`: the server goes on waiting for us, and the
+    next wait reads its answer.
+    """
+
+    def __init__(self, host: str, port: int, patience: float) -> None:
+        self.wire: Wire = connect(host, port, patience)
+        self.client: greenstalk.Client[bytes] = greenstalk.Client(self.wire, encoding=None)
+        try:
+            stats = self.client.stats()
+            self.largest = int(stats["max-job-size"])  # bytes
+            self.numbering = Numbering(str(stats["id"]), time.time() - stats["uptime"] - 1)
+        except BaseException:
+            self.client.close()
+            raise
+        self.held: dict[int, Reservation] = {}
+        self.parked: Parked | None = None
+        self._using = greenstalk.DEFAULT_TUBE
+        self._watches = False
+
+    def close(self) -> None:
+        """Let go; the server hands back what was held. A fork's copy may be closed as well."""
+        self.client.close()
+
+    def watch(self, tubes: Collection[str]) -> None:
+        """Have these tubes reserved from, and no others. Said once for each connection."""
+        if self._watches:
+            return
+        for tube in tubes:
+            self.client.watch(tube)
+        if greenstalk.DEFAULT_TUBE not in tubes:
+            self.client.ignore(greenstalk.DEFAULT_TUBE)
+        self._watches = True
+
+    def use(self, tube: str) -> None:
+        """Have the next put, peek-ready and so on mean this tube."""
+        if tube != self._using:
+            self.client.use(tube)
+            self._using = tube
+
+    # -- reserving ----------------------------------------------------------------------------
+    #
+    # A reserve without a timeout, wherever nothing else is held. beanstalkd (1.12 at least) keeps
+    # the timeout of a reserve beyond its grant and looks at the connection once when that is
+    # over: a lease that ends later is then never noticed, and a vanished host keeps its job.
+
+    def look(self, tubes: Iterable[str]) -> greenstalk.Job[bytes] | None:
+        """Reserve what is ready; None if nothing is. A reserve may be left `parked`."""
+        if self.held:
+            try:
+                return self.client.reserve(timeout=0)
+            except (greenstalk.TimedOutError, greenstalk.DeadlineSoonError):
+                return None
+        if not any(counts["current-jobs-ready"] for counts in self.stats_of_tubes(tubes)):
+            return None
+        return self.wait(time.monotonic() + ANSWER_GRACE, ())
+
+    def wait(self, deadline: float, interrupts: tuple[int, ...]) -> greenstalk.Job[bytes] | None:
+        """Wait for a job until monotonic `deadline`, or until an interrupt; None without one.
+
+        The server waits on when we do not: see `parked`.
+        """
+        while True:
+            if self.parked is None:
+                self.park(deadline)
+            parked = self.parked
+            assert parked is not None
+            self.wire.expect(parked.command)
+            silent_at = math.inf
+            if parked.seconds is not None:
+                silent_at = parked.since + parked.seconds + self.wire.patience
+            self.wire.mind(deadline, silent_at, interrupts)
+            try:
+                job = self.client.reserve(parked.seconds)
+            except WaitEnded:
+                return None
+            except greenstalk.TimedOutError:
+                self.parked = None
+            except greenstalk.DeadlineSoonError:
+                # Only while another job is held: its last second makes every reserve end at once.
+                self.parked = None
+                time.sleep(min(0.05, max(0.0, deadline - time.monotonic())))
+            else:
+                self.parked = None
+                return job
+            if time.monotonic() >= deadline:
+                return None
+
+    def park(self, deadline: float, *, after: bytes = b"") -> None:
+        """Ask for a job, in one write with the command before it, and go on without the answer.
+
+        With other jobs in hand the server is to stop waiting by itself, since nothing but its
+        answer ends a reserve, and until then no job could be touched.
+        """
+        now = time.monotonic()
+        self.parked = Parked(now, None, _RESERVE)
+        others = len(self.held) - bool(after)
+        if others:
+            seconds = min(_LONGEST_WAIT, max(0, math.ceil(deadline - now)))
+            self.parked = Parked(now, seconds, b"reserve-with-timeout %d\r\n" % seconds)
+        if after:
+            self.wire.send_ahead((after, self.parked.command))
+            self.wire.forget_last()
+        else:
+            self.wire.sendall(self.parked.command)
+
+    @property
+    def went_stale(self) -> bool:
+        """Whether a wait has been silent for so long that the server may have gone."""
+        return self.parked is not None and time.monotonic() - self.parked.since > _LONGEST_PARKED
+
+    # -- many at once -------------------------------------------------------------------------
+
+    def put_all(self, puts: Sequence[Put]) -> list[int]:
+        """Store all jobs and return their ids; if one is refused, take back the others."""
+        stored: list[int] = []
+        refusal: greenstalk.BeanstalkdError | None = None
+        for batch in _batches(puts):
+            uses = [self._use_before(put) for put in batch]
+            self.wire.send_ahead(
+                command
+                for put, use in zip(batch, uses, strict=True)
+                for command in (*([b"use %b\r\n" % put.tube.encode()] if use else ()), _said(put))
+            )
+            for put, use in zip(batch, uses, strict=True):
+                if use:
+                    self.client.use(put.tube)
+                try:
+                    stored.append(self.client.put(put.body, put.priority, put.delay, put.lease))
+                except greenstalk.BuriedError as error:  # stored, but out of the workers' reach
+                    stored.extend(() if error.id is None else (error.id,))
+                    refusal = refusal or greenstalk.OutOfMemoryError()
+                except greenstalk.BeanstalkdError as error:
+                    refusal = refusal or error
+            if refusal is not None:
+                self._take_back(stored)
+                raise refusal
+        return stored
+
+    def _use_before(self, put: Put) -> bool:
+        differs = put.tube != self._using
+        self._using = put.tube
+        return differs
+
+    def _take_back(self, ids: Iterable[int]) -> None:
+        for number in ids:
+            try:
+                self.client.delete(number)
+            except greenstalk.NotFoundError:  # a worker was faster
+                continue
+
+    def facts_of_many(self, ids: Sequence[int]) -> Iterator[greenstalk.StatsJob]:
+        """Yield what the server knows of those of these jobs that exist."""
+        for first in range(0, len(ids), _AHEAD_COMMANDS):
+            batch = ids[first : first + _AHEAD_COMMANDS]
+            self.wire.send_ahead(b"stats-job %d\r\n" % number for number in batch)
+            found = []
+            for number in batch:
+                try:
+                    found.append(self.client.stats_job(number))
+                except greenstalk.NotFoundError:
+                    continue
+            yield from found
+
+    def stats_of_tubes(self, names: Iterable[str] = ()) -> Iterator[greenstalk.StatsTube]:
+        """Yield the counts of these tubes, or of all."""
+        tubes = list(names) or self.client.tubes()
+        for first in range(0, len(tubes), _AHEAD_COMMANDS):
+            batch = tubes[first : first + _AHEAD_COMMANDS]
+            self.wire.send_ahead(b"stats-tube %b\r\n" % tube.encode("ascii") for tube in batch)
+            found = []
+            for tube in batch:
+                try:
+                    found.append(self.client.stats_tube(tube))
+                except greenstalk.NotFoundError:  # gone with its last job
+                    continue
+            yield from found
+
+
+def check_tube(name: str) -> str:
+    """Return a queue's name; raise ValueError if beanstalkd has no such tubes."""
+    raw = name.encode("utf-8", "replace")
+    if len(raw) > _LONGEST_TUBE or raw.startswith(b"-") or not _TUBE_CHARACTERS.issuperset(raw):
+        raise ValueError(
+            f"queue {name!r} cannot be a tube of beanstalkd: expected up to {_LONGEST_TUBE} of "
+            "the letters A-Z and a-z, digits and -+/;.$_(), with no hyphen in front"
+        )
+    return name
+
+
+def checked_tubes(names: Iterable[str]) -> None:
+    """Raise ConfigError for the first name that cannot be a tube."""
+    for name in names:
+        try:
+            check_tube(name)
+        except ValueError as problem:
+            raise ConfigError(str(problem)) from None
+
+
+def check_size(put: Put, largest: int) -> None:
+    """Raise MessageTooLarge for what the server would refuse, and InvalidMessage for its tube."""
+    try:
+        check_tube(put.tube)
+    except ValueError as problem:
+        raise InvalidMessage(str(problem)) from None
+    if len(put.body) > largest:
+        raise MessageTooLarge(
+            f"the message has {len(put.body):,} bytes, this beanstalkd takes {largest:,} at most "
+            "(its option -z); store the content elsewhere and send where it is"
+        )
+
+
+def whole_seconds(seconds: float, *, least: int) -> int:
+    """Round up: nothing runs early, no lease is shorter than asked for."""
+    return min(max(math.ceil(seconds), least), LONGEST_DELAY)
+
+
+def unavailable(where: str, error: Exception) -> QueueUnavailable | None:
+    """Return our word for what went wrong on a connection; None for what is no failure of it."""
+    match error:
+        case greenstalk.DrainingError():
+            text = "it drains: it takes no new jobs until it is restarted"
+        case greenstalk.OutOfMemoryError():
+            text = "it is out of memory"
+        case greenstalk.UnknownResponseError():
+            said = b" ".join([error.status, *error.values])[:80].decode("utf-8", "backslashreplace")
+            text = f"it answers {said!r}: another program listens there, or replies are mixed up"
+        case greenstalk.Error():
+            text = f"it answers {type(error).__name__.removesuffix('Error')}"
+        case ConnectionRefusedError():
+            text = "nothing listens there"
+        case TimeoutError() | OutOfStep() | OSError():
+            text = str(error) or type(error).__name__
+        case AssertionError() | ValueError() | KeyError() | TypeError():
+            text = "a reply was cut off, or is none of beanstalkd's"
+        case _:
+            return None
+    return QueueUnavailable(f"beanstalkd at {where}: {text}")
+
+
+def keeps_step(error: BaseException) -> bool:
+    """Tell whether the connection is usable after an error: the server said a whole sentence."""
+    return isinstance(error, greenstalk.DrainingError | greenstalk.OutOfMemoryError)
+
+
+def _batches(puts: Sequence[Put]) -> Iterator[list[Put]]:
+    batch: list[Put] = []
+    size = 0
+    for put in puts:
+        if batch and (len(batch) >= _AHEAD_COMMANDS or size + len(put.body) > _AHEAD_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(put)
+        size += len(put.body)
+    if batch:
+        yield batch
+
+
+def _said(put: Put) -> Any:
+    head = b"put %d %d %d %d\r\n" % (put.priority, put.delay, put.lease, len(put.body))
+    return b"%b%b\r\n" % (head, put.body)

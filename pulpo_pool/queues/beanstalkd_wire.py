@@ -1,0 +1,168 @@
+"""Wire: a socket that greenstalk speaks through; it sends ahead, and waits so that it can stop.
+
+greenstalk takes a connected `socket.socket` and reads through its `makefile`, so that all it
+sends passes `sendall`, and all it reads `recv_into`.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_FIRST_LINE: Final = 4_096  # bytes; whoever says more without an end of line is no beanstalkd
+_KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+
+
+class WaitEnded(Exception):
+    """No reply before the deadline or the interrupt; it is still owed and may be read later."""
+
+
+class OutOfStep(OSError):
+    """What comes is not what was asked for; the connection is of no more use."""
+
+
+class _Manners(NamedTuple):
+    """How to wait for a reply's first byte. Times are monotonic seconds."""
+
+    until: float
+    silent_at: float  # when the server should have spoken at the latest
+    interrupts: tuple[int, ...]
+
+
+class Wire(socket.socket):
+    """A connected, non-blocking stream that waits `patience` seconds at most for its peer."""
+
+    def __init__(self, family: int, kind: int, protocol: int, patience: float) -> None:
+        super().__init__(family, kind, protocol)
+        self.patience = patience
+        self._sent_ahead: deque[bytes] = deque()
+        self._manners: _Manners | None = None
+        self._unread_line = _FIRST_LINE
+        self._readable = select.poll()
+        self._readable.register(self, select.POLLIN)
+
+    def send_ahead(self, commands: Iterable[bytes]) -> None:
+        """Send several commands in one write; each is skipped when greenstalk sends it after.
+
+        The replies are then read one by one, as each command is called. The peer must be able
+        to hold all of them: nothing is read meanwhile.
+        """
+        self._sent_ahead.extend(commands)
+        self._send(b"".join(self._sent_ahead))
+
+    def forget_last(self) -> None:
+        """Do not expect the call of what was sent ahead last; `expect` says when it comes."""
+        self._sent_ahead.pop()
+
+    def expect(self, command: bytes) -> None:
+        """Skip this command when it is sent: its reply is owed already."""
+        self._sent_ahead.append(command)
+
+    def mind(self, until: float, silent_at: float, interrupts: tuple[int, ...]) -> None:
+        """Let the wait for the next reply end early, with WaitEnded, while it has not begun."""
+        self._manners = _Manners(until, silent_at, interrupts)
+
+    def has_news(self) -> bool:
+        """Tell whether something can be read now; the end of the stream counts."""
+        return bool(self._readable.poll(0))
+
+    # -- what greenstalk calls ----------------------------------------------------------------
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send, unless this was sent ahead."""
+        del flags
+        if not self._sent_ahead:
+            self._send(data)
+        elif self._sent_ahead.popleft() != data:
+            raise OutOfStep("another command was sent ahead")
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        """Wait for bytes and read them; raise WaitEnded, or TimeoutError after `patience`."""
+        manners, self._manners = self._manners, None
+        while True:
+            if manners is not None:
+                self._wait(manners)
+                manners = None
+            elif not self._readable.poll(self.patience * 1_000):
+                raise TimeoutError(f"no answer for {self.patience:g} seconds")
+            try:
+                received = super().recv_into(buffer, nbytes, flags)
+            except BlockingIOError:
+                continue
+            if self._unread_line:
+                self._check_first_line(bytes(buffer[:received]))
+            return received
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    def _send(self, data: Any) -> None:
+        rest = memoryview(data)
+        while True:
+            try:
+                sent = self.send(rest)
+            except BlockingIOError:
+                sent = 0
+            rest = rest[sent:]
+            if not rest:
+                return
+            writable = select.poll()
+            writable.register(self, select.POLLOUT)
+            if not writable.poll(self.patience * 1_000):
+                raise TimeoutError(f"takes nothing for {self.patience:g} seconds")
+
+    def _wait(self, manners: _Manners) -> None:
+        both = self._readable
+        if manners.interrupts:
+            both = select.poll()
+            for descriptor in (self.fileno(), *manners.interrupts):
+                both.register(descriptor, select.POLLIN)
+        end = min(manners.until, manners.silent_at)
+        while True:
+            seconds = max(0.0, end - time.monotonic())
+            ready = {descriptor for descriptor, _ in both.poll(seconds * 1_000)}
+            if self.fileno() in ready:
+                return
+            if not ready and seconds > 0:
+                continue  # poll counts milliseconds
+            if not ready and manners.silent_at < manners.until:
+                raise TimeoutError("no answer to a wait that was over")
+            raise WaitEnded
+
+    def _check_first_line(self, received: bytes) -> None:
+        if b"\n" in received:
+            self._unread_line = 0
+            return
+        self._unread_line = max(1, self._unread_line - len(received))
+        if self._unread_line == 1:
+            raise OutOfStep("it sends no lines: another program listens there")
+
+
+def connect(host: str, port: int, patience: float) -> Wire:
+    """Return a connection; raise OSError if there is none within `patience` seconds."""
+    failure: OSError = OSError("the host has no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        wire = Wire(family, kind, protocol, patience)
+        try:
+            wire.settimeout(patience)
+            wire.connect(address)
+        except OSError as error:
+            wire.close()
+            failure = error
+            continue
+        wire.setblocking(False)
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A peer that vanished without a word is noticed in a minute, not in two hours.
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE:
+            if hasattr(socket, name):
+                wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        return wire
+    raise failure

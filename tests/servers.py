@@ -1,0 +1,152 @@
+"""Real servers for tests, each on a port and in a folder of its own, ended by its pid.
+
+`python tests/servers.py` installs what is missing, which needs Debian or Ubuntu and root.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+PATIENCE = 20.0  # seconds a server may take to come up or to go
+PACKAGES = {"beanstalkd": "beanstalkd"}  # by program
+
+
+class CannotHave(Exception):
+    """The server's program is not here and cannot be installed."""
+
+
+@functools.cache
+def program(name):
+    """Return the path of a server's program, installed now if need be; raise CannotHave."""
+    path = found(name)
+    if path is not None:
+        return path
+    if os.getuid() != 0 or shutil.which("apt-get") is None:
+        raise CannotHave(f"{name} is not installed; install the Debian package {PACKAGES[name]}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "--yes", "--no-install-recommends", PACKAGES[name]]
+    said = ""
+    for command in (install, ["apt-get", "update"], install):
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, check=False, timeout=300
+        )
+        said = done.stderr.strip()
+        path = found(name)
+        if path is not None:
+            return path
+    raise CannotHave(f"{name} is not installed, and apt-get cannot: {said[-500:]}")
+
+
+def found(name):
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+
+
+def needed(name):
+    """Return the path of a server's program; without it fail in CI, skip on a laptop."""
+    import pytest
+
+    try:
+        return program(name)
+    except (CannotHave, subprocess.SubprocessError) as reason:
+        if os.environ.get("CI"):
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
+
+
+class Beanstalkd:
+    """A beanstalkd of one's own; `-b` with a `folder`. It may be killed and started again."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, *, folder=None, largest=2_000_000, port=0):
+        self.program = needed("beanstalkd")
+        self.options = ["-l", self.host, "-z", str(largest)]
+        if folder is not None:
+            folder.mkdir(exist_ok=True)
+            self.options += ["-b", str(folder), "-f0"]
+        self.port = port
+        self.process = None
+
+    @property
+    def url(self):
+        return f"beanstalkd://{self.host}:{self.port}"
+
+    def start(self):
+        """Start it and wait until it answers; another port if somebody took this one."""
+        chosen, deadline = self.port, time.monotonic() + PATIENCE
+        while True:
+            self.port = chosen or free_port()
+            command = [self.program, *self.options, "-p", str(self.port)]
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
+            if self._answers(deadline):
+                return self
+            said = self._end()
+            assert time.monotonic() < deadline, f"beanstalkd does not start: {said}"
+
+    def _answers(self, deadline):
+        while self.process.poll() is None and time.monotonic() < deadline:
+            try:
+                with socket.create_connection((self.host, self.port), timeout=1) as connection:
+                    connection.sendall(b"list-tube-used\r\n")
+                    if connection.recv(100).startswith(b"USING") and self.process.poll() is None:
+                        return True
+            except OSError:
+                time.sleep(0.005)
+        return False
+
+    def _end(self):
+        process, self.process = self.process, None
+        if process is None:
+            return ""
+        process.kill()
+        _, said = process.communicate()
+        return said
+
+    def kill(self):
+        """End it as a crash would."""
+        self._end()
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def hang(self):
+        """Let it answer nothing more, until it is told to `go_on`."""
+        self.signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.signal(signal.SIGCONT)
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self._end()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def install():
+    """Install what is missing; say what cannot be had, and leave the verdict to the tests."""
+    for name in PACKAGES:
+        try:
+            program(name)
+        except (CannotHave, subprocess.SubprocessError) as reason:
+            print(reason)
+
+
+if __name__ == "__main__":
+    install()
+    sys.exit(0)
