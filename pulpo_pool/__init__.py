@@ -6,7 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pulpo_pool.context import JobContext
+    from pulpo_pool.app.context import JobContext
+    from pulpo_pool.app.handlers import HandlerRegistry, PayloadHandler
+    from pulpo_pool.app.jobs import Job
+    from pulpo_pool.app.pulpo import Middleware, Pulpo
+    from pulpo_pool.app.results import Fatal, RequestResult, ResultKind, SoftTimeLimit, Transient
     from pulpo_pool.errors import (
         ConfigError,
         InvalidHandler,
@@ -15,11 +19,7 @@ if TYPE_CHECKING:
         PulpoPoolError,
         QueueUnavailable,
     )
-    from pulpo_pool.handlers import HandlerRegistry, PayloadHandler
-    from pulpo_pool.jobs import Job
     from pulpo_pool.message import Message
-    from pulpo_pool.pulpo import Middleware, Pulpo
-    from pulpo_pool.results import Fatal, RequestResult, ResultKind, SoftTimeLimit, Transient
     from pulpo_pool.settings import Settings
 
 __all__ = [
@@ -49,7 +49,7 @@ __version__ = "0.1.0"
 # Each name is imported when it is first asked for: the master imports this package too, and must
 # not load what only apps need.
 _HOMES = {
-    "context": ("JobContext",),
+    "app.context": ("JobContext",),
     "errors": (
         "ConfigError",
         "InvalidHandler",
@@ -58,11 +58,11 @@ _HOMES = {
         "PulpoPoolError",
         "QueueUnavailable",
     ),
-    "handlers": ("HandlerRegistry", "PayloadHandler"),
-    "jobs": ("Job",),
+    "app.handlers": ("HandlerRegistry", "PayloadHandler"),
+    "app.jobs": ("Job",),
     "message": ("Message",),
-    "pulpo": ("Middleware", "Pulpo"),
-    "results": ("Fatal", "RequestResult", "ResultKind", "SoftTimeLimit", "Transient"),
+    "app.pulpo": ("Middleware", "Pulpo"),
+    "app.results": ("Fatal", "RequestResult", "ResultKind", "SoftTimeLimit", "Transient"),
     "settings": ("Settings",),
 }
 

@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pulpo_pool.pulpo import Pulpo
+    from pulpo_pool.app.pulpo import Pulpo
     from pulpo_pool.testing import QueueHarness
 
 

@@ -21,10 +21,10 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
+from pulpo_pool.app.engine import GivenEngine
+from pulpo_pool.app.handlers import Fatal, JobContext, Transient
 from pulpo_pool.clock import Clock, ManualClock, SystemClock
 from pulpo_pool.codec import Codec
-from pulpo_pool.engine import GivenEngine
-from pulpo_pool.handlers import Fatal, JobContext, Transient
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import Bury, BuryReason, JobState, Reservation, Rollback
 from pulpo_pool.queues.memory import MemoryQueueAdapter
@@ -35,8 +35,8 @@ from pulpo_pool.worker.settle import answer_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from pulpo_pool.app.pulpo import Pulpo
     from pulpo_pool.message import Message
-    from pulpo_pool.pulpo import Pulpo
     from pulpo_pool.queues.adapter import JobRecord, QueueAdapter
 
 __all__ = ["JobFailed", "ManualClock", "QueueHarness", "TravellingClock", "eager", "eventually"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pulpo_pool.log import set_up_logging
 from pulpo_pool.service import Service
-from pulpo_pool.settings_sources import CONFIG_FILE
+from pulpo_pool.settings.sources import CONFIG_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

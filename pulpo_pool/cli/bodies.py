@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pulpo_pool.app.loading import load_app
+from pulpo_pool.app.samples import sample_pulpo
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.codec import Codec
 from pulpo_pool.keeper.process import run_keeper
-from pulpo_pool.loading import load_app
 from pulpo_pool.master.birth import unmasked
 from pulpo_pool.master.template import run_template
 from pulpo_pool.queues.opening import open_queue
-from pulpo_pool.samples import sample_pulpo
 from pulpo_pool.scoreboard import Role
 from pulpo_pool.watcher import run_watcher
 from pulpo_pool.web.process import run_web
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     import socket
     from pathlib import Path
 
+    from pulpo_pool.app.pulpo import Pulpo
     from pulpo_pool.master.birth import Links
     from pulpo_pool.master.lineage import Lineage
     from pulpo_pool.master.resettings import Resettings
     from pulpo_pool.master.rundir import RunDirectory
-    from pulpo_pool.pulpo import Pulpo
     from pulpo_pool.queues.adapter import Owner, QueueAdapter
     from pulpo_pool.seat import Body, Seat
     from pulpo_pool.settings import Settings

@@ -25,7 +25,7 @@ from pulpo_pool.suggestions import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pulpo_pool.pulpo import Pulpo
+    from pulpo_pool.app.pulpo import Pulpo
     from pulpo_pool.settings import Loaded, Settings
 
 _HIDDEN: Final = "***"
@@ -57,8 +57,8 @@ def check(*, as_json: bool, **flags: Any) -> None:
 
 def _app(settings: Settings) -> Pulpo:
     """Return the app as a worker would make it ready."""
-    from pulpo_pool.loading import load_app
-    from pulpo_pool.samples import sample_pulpo
+    from pulpo_pool.app.loading import load_app
+    from pulpo_pool.app.samples import sample_pulpo
 
     app = load_app(settings.app, Path.cwd()) if settings.app else sample_pulpo(settings)
     app.use(settings)
@@ -66,7 +66,7 @@ def _app(settings: Settings) -> Pulpo:
 
 
 def _report(loaded: Loaded, app: Pulpo) -> dict[str, Any]:
-    from pulpo_pool.retry import default_policy
+    from pulpo_pool.app.retry import default_policy
 
     settings = loaded.settings
     values = {name: getattr(settings, name) for name in SETTING_FIELDS}

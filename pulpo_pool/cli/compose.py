@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from setproctitle import setproctitle
 
 from pulpo_pool import __version__
+from pulpo_pool.app.samples import sample_pulpo
 from pulpo_pool.cli.bodies import Bodies
 from pulpo_pool.cli.output import print_error
 from pulpo_pool.clock import SystemClock
@@ -33,11 +34,10 @@ from pulpo_pool.master.template import adopt_grandchildren, can_preload
 from pulpo_pool.master.vigil import Vigil
 from pulpo_pool.master.wires import Pipe, Wires
 from pulpo_pool.memory import private_memory
+from pulpo_pool.metrics.slot_files import prepare_metrics_directory
 from pulpo_pool.queues.opening import check_url
-from pulpo_pool.samples import sample_pulpo
 from pulpo_pool.scoreboard import Role, Scoreboard
 from pulpo_pool.settings import MAX_WORKERS, read_environment
-from pulpo_pool.slot_files import prepare_metrics_directory
 
 if TYPE_CHECKING:
     import socket

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pulpo_pool.queues.adapter import QueueAdapter
     from pulpo_pool.settings import Loaded, Settings
-    from pulpo_pool.settings_fields import SettingField
+    from pulpo_pool.settings.fields import SettingField
 
 Command = TypeVar("Command", bound="Callable[..., object]")
 Flags: TypeAlias = "Mapping[str, Any]"  # options by setting; None or () for one not given

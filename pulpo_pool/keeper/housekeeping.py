@@ -10,7 +10,7 @@ from prometheus_client import Gauge
 
 from pulpo_pool.crashes import ENDED_BY_MASTER, FORGOTTEN, describe_death
 from pulpo_pool.errors import UndecodableMessage
-from pulpo_pool.metrics import OTHER, QUEUE_JOBS
+from pulpo_pool.metrics.catalogue import OTHER, QUEUE_JOBS
 from pulpo_pool.outcomes import JobOutcome
 from pulpo_pool.queues.adapter import CrashLimit, Fate, JobState, QueueStats, Verdict
 from pulpo_pool.scoreboard import ExitReason
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from pulpo_pool.crashes import CrashBook
-    from pulpo_pool.metrics import JobMetrics
+    from pulpo_pool.metrics.catalogue import JobMetrics
     from pulpo_pool.queues.adapter import Judge, Numbering, Owner, QueueAdapter, Rescued
     from pulpo_pool.scoreboard import Death, Scoreboard
 

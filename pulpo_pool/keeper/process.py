@@ -14,7 +14,7 @@ from pulpo_pool.crashes import CRASH_FILE, CrashBook
 from pulpo_pool.errors import ConfigError, QueueError, QueueUnavailable
 from pulpo_pool.keeper.housekeeping import QueueGauges, Rescuer, judge_by
 from pulpo_pool.log import set_up_logging
-from pulpo_pool.metrics import JobMetrics, enter_multiprocess
+from pulpo_pool.metrics.catalogue import JobMetrics, enter_multiprocess
 from pulpo_pool.queues.adapter import QueueStats
 from pulpo_pool.scoreboard import QueueLink
 from pulpo_pool.service import Service

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from pulpo_pool import __version__, metrics
-from pulpo_pool.metrics import Kind, MetricSpec, WorkerState
+from pulpo_pool import __version__
+from pulpo_pool.metrics import catalogue as metrics
+from pulpo_pool.metrics.catalogue import Kind, MetricSpec, WorkerState
 from pulpo_pool.scoreboard import ExitReason, ForkReason, PoolState, as_text
 from pulpo_pool.web.health import reasons_not_ready, worker_slots, worker_state
 

@@ -6,7 +6,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
-from pulpo_pool.results import SoftTimeLimit
+from pulpo_pool.app.results import SoftTimeLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from pulpo_pool.app.handlers import JobContext
+from pulpo_pool.app.retry import GiveUp, default_policy
 from pulpo_pool.clock import Deadline
 from pulpo_pool.errors import ReservationLost, UndecodableMessage
-from pulpo_pool.handlers import JobContext
 from pulpo_pool.outcomes import JobOutcome
 from pulpo_pool.queues.adapter import BuryReason, Commit, Settled
-from pulpo_pool.retry import GiveUp, default_policy
 from pulpo_pool.worker.limits import run_within
 from pulpo_pool.worker.observer import JobDone
 from pulpo_pool.worker.settle import (
@@ -26,10 +26,10 @@ from pulpo_pool.worker.settle import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pulpo_pool.app.handlers import Handler
+    from pulpo_pool.app.pulpo import Pulpo
     from pulpo_pool.clock import Clock
-    from pulpo_pool.handlers import Handler
     from pulpo_pool.message import Message
-    from pulpo_pool.pulpo import Pulpo
     from pulpo_pool.queues.adapter import QueueAdapter, Reservation
     from pulpo_pool.worker.observer import Observer
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pulpo_pool.handlers import JobContext
+    from pulpo_pool.app.handlers import JobContext
     from pulpo_pool.outcomes import JobOutcome, RetryReason
     from pulpo_pool.queues.adapter import Reservation, Settlement
 

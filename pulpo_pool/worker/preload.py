@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pulpo_pool.log import set_up_logging
-from pulpo_pool.metrics import JobMetrics
+from pulpo_pool.metrics.catalogue import JobMetrics
+from pulpo_pool.metrics.slot_values import enter_scratch
 from pulpo_pool.queues.opening import import_driver
-from pulpo_pool.slot_values import enter_scratch
 from pulpo_pool.worker.boot import leave_boot_error
 from pulpo_pool.worker.process import run_worker
 

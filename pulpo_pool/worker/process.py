@@ -22,7 +22,7 @@ from pulpo_pool.errors import (
     QueueUnavailable,
 )
 from pulpo_pool.log import keep_logging, set_up_logging
-from pulpo_pool.metrics import JobMetrics, enter_multiprocess
+from pulpo_pool.metrics.catalogue import JobMetrics, enter_multiprocess
 from pulpo_pool.queues.adapter import Owner
 from pulpo_pool.scoreboard import Activity, ExitReason, Order, QueueLink, writing
 from pulpo_pool.worker.boot import leave_boot_error
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
+    from pulpo_pool.app.pulpo import Pulpo
     from pulpo_pool.clock import Clock
-    from pulpo_pool.pulpo import Pulpo
     from pulpo_pool.queues.adapter import QueueAdapter
     from pulpo_pool.seat import Seat
     from pulpo_pool.settings import Settings

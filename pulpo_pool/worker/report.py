@@ -13,11 +13,11 @@ from pulpo_pool.scoreboard import Activity, as_text, writing
 from pulpo_pool.worker.observer import JobDone, Observer
 
 if TYPE_CHECKING:
+    from pulpo_pool.app.context import JobContext
     from pulpo_pool.clock import Clock
-    from pulpo_pool.context import JobContext
     from pulpo_pool.log import Fields
     from pulpo_pool.message import Message
-    from pulpo_pool.metrics import JobMetrics
+    from pulpo_pool.metrics.catalogue import JobMetrics
     from pulpo_pool.queues.adapter import Reservation
     from pulpo_pool.seat import Seat
     from pulpo_pool.worker.lease import LeaseKeeper

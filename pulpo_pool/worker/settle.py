@@ -6,15 +6,15 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from pulpo_pool.handlers import Fatal, RequestResult, ResultKind, SoftTimeLimit, Transient
+from pulpo_pool.app.handlers import Fatal, RequestResult, ResultKind, SoftTimeLimit, Transient
+from pulpo_pool.app.retry import RetryIn
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import Bury, BuryReason, Commit, Rollback
-from pulpo_pool.retry import RetryIn
 from pulpo_pool.worker.observer import JobDone
 
 if TYPE_CHECKING:
+    from pulpo_pool.app.retry import RetryPolicy
     from pulpo_pool.queues.adapter import Reservation
-    from pulpo_pool.retry import RetryPolicy
 
 LONGEST_ERROR: Final = 16_384  # characters kept with a job: the end of a traceback names the cause
 

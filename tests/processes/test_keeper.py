@@ -16,11 +16,11 @@ from seats import KEEPER_SLOT, Nest, until
 from pulpo_pool.errors import QueueUnavailable
 from pulpo_pool.keeper.process import run_keeper
 from pulpo_pool.message import Message
+from pulpo_pool.metrics.slot_files import prepare_metrics_directory
 from pulpo_pool.queues.adapter import JobState, Owner
 from pulpo_pool.queues.opening import open_queue
 from pulpo_pool.scoreboard import Activity, Death, ExitReason, Role
 from pulpo_pool.settings import Settings
-from pulpo_pool.slot_files import prepare_metrics_directory
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,10 +15,10 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from seats import wait_for_end
 
 from pulpo_pool import slot_files
-from pulpo_pool.metrics import JobMetrics, enter_multiprocess
+from pulpo_pool.metrics.catalogue import JobMetrics, enter_multiprocess
+from pulpo_pool.metrics.slot_files import SlotFile, prepare_metrics_directory
+from pulpo_pool.metrics.slot_values import enter_scratch
 from pulpo_pool.outcomes import JobOutcome
-from pulpo_pool.slot_files import SlotFile, prepare_metrics_directory
-from pulpo_pool.slot_values import enter_scratch
 
 LIVES = 40
 JOBS = 25
@@ -327,6 +327,8 @@ def test_the_directory_is_private_and_begins_empty(tmp_path):
 
 
 def test_the_master_prepares_it_without_prometheus_client():
-    program = "import sys; sys.modules['prometheus_client'] = None\nimport pulpo_pool.slot_files"
+    program = (
+        "import sys; sys.modules['prometheus_client'] = None\nimport pulpo_pool.metrics.slot_files"
+    )
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -13,28 +13,26 @@ PACKAGE = Path(pulpo_pool.__file__).parent
 
 # What everybody may stand on: it knows nothing of queues, workers or masters.
 GROUND = {"__init__", "cgroup", "clock", "errors", "log", "memory", "suggestions"}
-GROUND |= {"settings_ancestor", "settings_fields", "settings_sources"}
 WORDS = GROUND | {"message", "codec", "outcomes"}
 POOL = GROUND | {"scoreboard", "seat", "service", "settings", "stacks"}
-APP = {"context", "handlers", "jobs", "results", "retry", "signatures", "strategies"}
 
 MAY_IMPORT = {
     "queues": WORDS,
     "publishing": WORDS | {"queues"},
     "settings": WORDS | {"queues"},
+    "app": WORDS | {"publishing", "queues", "settings"},
     "scoreboard": GROUND,
-    "seat": {"scoreboard", "stacks"},
     "stacks": {"scoreboard"},
+    "seat": {"scoreboard", "stacks"},
     "service": POOL,
     "watcher": POOL,
     "master": POOL,  # never a queue, a handler, a metric or the worker
-    "metrics": GROUND | {"outcomes", "queues", "scoreboard", "slot_files", "slot_values"},
+    "metrics": GROUND | {"outcomes", "queues", "scoreboard"},
     "crashes": {"queues", "scoreboard"},
     "keeper": POOL | WORDS | {"crashes", "metrics", "queues"},
-    "web": POOL | {"metrics", "slot_files"},
-    "worker": POOL | WORDS | APP | {"crashes", "metrics", "pulpo", "queues", "slot_values"},
-    "pulpo": WORDS | APP | {"engine", "publishing", "queues", "settings"},
-    "testing": WORDS | APP | {"engine", "pulpo", "queues", "worker"},
+    "web": POOL | {"metrics"},
+    "worker": POOL | WORDS | {"app", "crashes", "metrics", "queues"},
+    "testing": WORDS | {"app", "queues", "worker"},
     "contracts": WORDS | {"queues"},
 }
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import pytest
 
-from pulpo_pool import handlers  # noqa: TC001 - annotations are evaluated
+from pulpo_pool.app import handlers  # noqa: TC001 - annotations are evaluated
+from pulpo_pool.app.handlers import HandlerRegistry, JobContext, PayloadHandler
 from pulpo_pool.clock import Deadline
 from pulpo_pool.codec import Codec
 from pulpo_pool.errors import (
@@ -17,12 +18,11 @@ from pulpo_pool.errors import (
     InvalidHandler,
     InvalidMessage,
 )
-from pulpo_pool.handlers import HandlerRegistry, JobContext, PayloadHandler
 from pulpo_pool.message import Message
 from pulpo_pool.queues.adapter import Reservation
 
 if TYPE_CHECKING:
-    from pulpo_pool.handlers import JobContext as OnlyText
+    from pulpo_pool.app.handlers import JobContext as OnlyText
 
 
 def context_of(body: dict[str, Any], **reservation: Any) -> JobContext:

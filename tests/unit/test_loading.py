@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pulpo_pool.app.loading import load_app
+from pulpo_pool.app.pulpo import Pulpo
 from pulpo_pool.errors import AppImportError, AppNotFound, ExitCode
-from pulpo_pool.loading import load_app
-from pulpo_pool.pulpo import Pulpo
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import re
 import pytest
 from prometheus_client import CollectorRegistry
 
-from pulpo_pool.metrics import CATALOGUE, UNKNOWN, JobMetrics, Kind
+from pulpo_pool.metrics.catalogue import CATALOGUE, UNKNOWN, JobMetrics, Kind
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import BuryReason
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from pulpo_pool.app.handlers import JobContext, PayloadHandler
+from pulpo_pool.app.pulpo import Pulpo
 from pulpo_pool.clock import ManualClock
 from pulpo_pool.codec import Codec
 from pulpo_pool.errors import (
@@ -24,9 +26,7 @@ from pulpo_pool.errors import (
     MessageTooLarge,
     WrongProcess,
 )
-from pulpo_pool.handlers import JobContext, PayloadHandler
 from pulpo_pool.message import Message
-from pulpo_pool.pulpo import Pulpo
 from pulpo_pool.queues.adapter import JobState, Reservation
 from pulpo_pool.queues.memory import MemoryQueueAdapter
 from pulpo_pool.queues.opening import open_queue

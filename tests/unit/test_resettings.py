@@ -16,7 +16,7 @@ from pulpo_pool.settings import SETTING_FIELDS, Loaded, Settings
 
 OLD = Settings(workers=2)
 FILES = {
-    Role.WORKER: ("worker/process.py", "worker/preload.py", "worker/lifespan.py", "samples.py"),
+    Role.WORKER: ("worker/process.py", "worker/preload.py", "worker/lifespan.py", "app/samples.py"),
     Role.KEEPER: ("keeper/process.py",),
     Role.WEB: ("web/process.py",),
     Role.WATCHER: ("watcher.py",),

@@ -13,10 +13,10 @@ import pytest
 import tenacity as t
 from tenacity.asyncio import retry_if_exception as async_retry_if_exception
 
+from pulpo_pool.app.results import Fatal, RequestResult, ResultKind, Transient
+from pulpo_pool.app.retry import GiveUp, RetryIn, RetryPolicy, default_policy
 from pulpo_pool.errors import BodyMismatch, InvalidHandler
 from pulpo_pool.queues.adapter import BuryReason
-from pulpo_pool.results import Fatal, RequestResult, ResultKind, Transient
-from pulpo_pool.retry import GiveUp, RetryIn, RetryPolicy, default_policy
 
 
 def decide(policy: RetryPolicy, **facts: Any) -> RetryIn | GiveUp:

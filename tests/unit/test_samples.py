@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pulpo_pool.app.samples import sample_pulpo
 from pulpo_pool.message import Message
 from pulpo_pool.outcomes import JobOutcome
-from pulpo_pool.samples import sample_pulpo
 from pulpo_pool.settings import Settings
 from pulpo_pool.testing import QueueHarness
 
@@ -112,7 +112,7 @@ def test_sleep_takes_its_seconds_either_way(queue, said):
 
 
 def test_crash_kills_its_process():
-    story = "from pulpo_pool.samples import crash\ntry: crash()\nfinally: print('still here')\n"
+    story = "from pulpo_pool.app.samples import crash\ntry: crash()\nfinally: print('still here')\n"
     done = subprocess.run(
         [sys.executable, "-c", story], capture_output=True, text=True, check=False, timeout=60
     )

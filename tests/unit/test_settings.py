@@ -17,7 +17,7 @@ from pulpo_pool.settings import (
     parse_address,
     read_environment,
 )
-from pulpo_pool.settings_fields import Mismatch
+from pulpo_pool.settings.fields import Mismatch
 
 
 @pytest.fixture

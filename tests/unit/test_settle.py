@@ -6,10 +6,10 @@ import pytest
 from loops import Bench, raising
 
 from pulpo_pool import Fatal, RequestResult, Transient
+from pulpo_pool.app.retry import RetryPolicy
 from pulpo_pool.codec import Codec
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import Bury, BuryReason, Commit, Reservation, Rollback
-from pulpo_pool.retry import RetryPolicy
 from pulpo_pool.worker.settle import LONGEST_ERROR, answer_of, answer_of_failure, conclude
 
 

@@ -13,10 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from seats import WORKERS, make_scoreboard, show_worker
 
 from pulpo_pool.clock import ManualClock
-from pulpo_pool.metrics import CATALOGUE, Source
+from pulpo_pool.metrics.catalogue import CATALOGUE, Source
+from pulpo_pool.metrics.slot_files import SlotFile
 from pulpo_pool.scoreboard import Activity, ExitReason, ForkReason, PoolState, SlotState, as_text
 from pulpo_pool.settings import MAX_WORKERS
-from pulpo_pool.slot_files import SlotFile
 from pulpo_pool.web.app import build_app, only_local_names
 from pulpo_pool.web.collector import ScoreboardCollector
 from pulpo_pool.web.file_collector import FileCollector

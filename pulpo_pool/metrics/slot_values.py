@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 from prometheus_client import values
 from prometheus_client.mmap_dict import mmap_key
 
-from pulpo_pool.slot_files import SlotFile
+from pulpo_pool.metrics.slot_files import SlotFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,8 @@ import functools
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
+from pulpo_pool.app.signatures import BodySignature, read_signature
 from pulpo_pool.message import Message
-from pulpo_pool.signatures import BodySignature, read_signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable

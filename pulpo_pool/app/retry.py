@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
+from pulpo_pool.app.results import Transient
+from pulpo_pool.app.strategies import check_strategy, describe_strategy
 from pulpo_pool.errors import BodyMismatch
 from pulpo_pool.queues.adapter import BuryReason
-from pulpo_pool.results import Transient
-from pulpo_pool.strategies import check_strategy, describe_strategy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

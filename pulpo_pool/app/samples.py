@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
-from pulpo_pool.handlers import PayloadHandler, RequestResult
-from pulpo_pool.pulpo import Pulpo
+from pulpo_pool.app.handlers import PayloadHandler, RequestResult
+from pulpo_pool.app.pulpo import Pulpo
 
 if TYPE_CHECKING:
     from pulpo_pool.settings import Settings

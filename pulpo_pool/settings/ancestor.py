@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from pulpo_pool.settings_fields import Mismatch
+from pulpo_pool.settings.fields import Mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

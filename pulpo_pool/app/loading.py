@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pulpo_pool.app.pulpo import Pulpo
 from pulpo_pool.errors import AppImportError, AppNotFound
-from pulpo_pool.pulpo import Pulpo
 from pulpo_pool.suggestions import did_you_mean, nearest
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pulpo_pool.settings_ancestor import translated
-from pulpo_pool.settings_fields import ENVIRONMENT_PREFIX, Mismatch
+from pulpo_pool.settings.ancestor import translated
+from pulpo_pool.settings.fields import ENVIRONMENT_PREFIX, Mismatch
 from pulpo_pool.suggestions import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pulpo_pool.settings_fields import SettingField
+    from pulpo_pool.settings.fields import SettingField
 
 CONFIG_FILE: Final = "pulpo-pool.toml"
 PROJECT_FILE: Final = "pyproject.toml"

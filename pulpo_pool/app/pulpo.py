@@ -16,24 +16,24 @@ from typing import (
     runtime_checkable,
 )
 
+from pulpo_pool.app.engine import Engine, GivenEngine, QueueEngine
+from pulpo_pool.app.handlers import HandlerRegistry, PayloadHandler, TimeLimits
+from pulpo_pool.app.jobs import Job, PublishOptions
+from pulpo_pool.app.signatures import describe
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.codec import Codec
-from pulpo_pool.engine import Engine, GivenEngine, QueueEngine
 from pulpo_pool.errors import InvalidHandler
-from pulpo_pool.handlers import HandlerRegistry, PayloadHandler, TimeLimits
-from pulpo_pool.jobs import Job, PublishOptions
-from pulpo_pool.signatures import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from pulpo_pool.app.context import JobContext
+    from pulpo_pool.app.handlers import Handler
+    from pulpo_pool.app.retry import Retry, Stop, Wait
     from pulpo_pool.clock import Clock
-    from pulpo_pool.context import JobContext
-    from pulpo_pool.handlers import Handler
     from pulpo_pool.message import Message
     from pulpo_pool.queues.adapter import QueueAdapter
-    from pulpo_pool.retry import Retry, Stop, Wait
     from pulpo_pool.settings import Settings
 
 P = ParamSpec("P")

@@ -15,15 +15,15 @@ from pulpo_pool.codec import LARGEST_MESSAGE
 from pulpo_pool.errors import ConfigError, PulpoPoolError
 from pulpo_pool.memory import size_text
 from pulpo_pool.message import DEFAULT_QUEUE, check_name
-from pulpo_pool.settings_fields import Mismatch, about, fields_of
-from pulpo_pool.settings_sources import collect
+from pulpo_pool.settings.fields import Mismatch, about, fields_of
+from pulpo_pool.settings.sources import collect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-    from pulpo_pool.settings_fields import SettingField
-    from pulpo_pool.settings_sources import Given
+    from pulpo_pool.settings.fields import SettingField
+    from pulpo_pool.settings.sources import Given
 
 MAX_WORKERS: Final = 256
 DEFAULT_SOURCE: Final = "default"

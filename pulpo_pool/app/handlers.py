@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pulpo_pool.context import JobContext
+from pulpo_pool.app.context import JobContext
+from pulpo_pool.app.results import Fatal, RequestResult, ResultKind, SoftTimeLimit, Transient
+from pulpo_pool.app.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy
+from pulpo_pool.app.signatures import context_names, describe, read_signature, signature_of
 from pulpo_pool.errors import AppImportError, DuplicateHandler, InvalidHandler
 from pulpo_pool.message import check_name
-from pulpo_pool.results import Fatal, RequestResult, ResultKind, SoftTimeLimit, Transient
-from pulpo_pool.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy
-from pulpo_pool.signatures import context_names, describe, read_signature, signature_of
 
 if TYPE_CHECKING:
-    from pulpo_pool.retry import Retry, Stop, Wait
+    from pulpo_pool.app.retry import Retry, Stop, Wait
 
 __all__ = [
     "Fatal",

@@ -10,7 +10,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pulpo_pool.context import JobContext
+from pulpo_pool.app.context import JobContext
 from pulpo_pool.errors import BodyMismatch, InvalidHandler
 
 if typing.TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from pulpo_pool.metrics.slot_values import enter_multiprocess
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import BuryReason, JobState
 from pulpo_pool.scoreboard import ExitReason, ForkReason, PoolState
-from pulpo_pool.slot_values import enter_multiprocess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

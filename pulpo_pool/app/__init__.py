@@ -1,0 +1,1 @@
+"""What a user writes an app with: Pulpo, handlers, results, retry policies."""
