@@ -295,6 +295,12 @@ def _contradictions(
             f"{sources['max_memory']}: expected less than max-memory-hard "
             f"({size_text(hard)}, from {sources['max_memory_hard']}), got {size_text(soft)}"
         )
+    early, late = settings.soft_time_limit, settings.time_limit
+    if 0 < late <= early and not wrong & {"soft_time_limit", "time_limit"}:
+        yield (
+            f"{sources['soft_time_limit']}: expected less than time-limit "
+            f"({late:g} s, from {sources['time_limit']}), got {early:g} s"
+        )
 
 
 def parse_address(text: str) -> tuple[str, int]:

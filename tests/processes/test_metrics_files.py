@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, valu
 from prometheus_client.multiprocess import MultiProcessCollector
 from seats import wait_for_end
 
-from pulpo_pool import slot_files
+from pulpo_pool.metrics import slot_files
 from pulpo_pool.metrics.catalogue import JobMetrics, enter_multiprocess
 from pulpo_pool.metrics.slot_files import SlotFile, prepare_metrics_directory
 from pulpo_pool.metrics.slot_values import enter_scratch

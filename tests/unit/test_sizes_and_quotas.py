@@ -160,7 +160,7 @@ class TestSettings:
     def test_contradictions_are_named_with_both_sides(self, tmp_path):
         lines = self.problems(
             tmp_path,
-            'workers = 4\nmax-memory = "2G"\nmax-memory-hard = "1G"',
+            'workers = 4\nmax-memory = "2G"\nmax-memory-hard = "1G"\nsoft-time-limit = 3600',
             min_workers="6",
         )
 
@@ -172,6 +172,10 @@ class TestSettings:
             (
                 "pulpo-pool.toml: max-memory: expected less than max-memory-hard "
                 "(1 GB, from pulpo-pool.toml: max-memory-hard), got 2 GB"
+            ),
+            (
+                "pulpo-pool.toml: soft-time-limit: expected less than time-limit "
+                "(3600 s, from default), got 3600 s"
             ),
         ]
 
@@ -187,6 +191,7 @@ class TestSettings:
             "max-memory = 5",
             "max-memory-hard = 5",
             "max-memory = 5\nmax-memory-hard = 0",
+            "soft-time-limit = 9999\ntime-limit = 0",
         ],
     )
     def test_what_is_no_contradiction(self, tmp_path, text):
