@@ -7,11 +7,12 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from pulpo_pool.master.birth import GO, Birthplace, Links, SpawnOrder, be_born
 
 if TYPE_CHECKING:
+    import resource
     from collections.abc import Callable, Iterator, Mapping
 
     from pulpo_pool.scoreboard import Role
@@ -45,6 +46,9 @@ class Ended:
     status: int  # as of wait(2)
     max_rss: int  # bytes
     cpu: float  # seconds
+
+
+_Waited: TypeAlias = "tuple[int, int, resource.struct_rusage]"
 
 
 class Spawner(Protocol):
@@ -111,23 +115,37 @@ def reap(is_ours: Callable[[int], bool]) -> Iterator[Ended]:
     child is reaped its process group id cannot be given to anybody else. Strangers, adopted as
     PID 1, are reaped and left otherwise alone.
     """
+    take = _take_seen if hasattr(os, "waitid") else _take_unseen
     while True:
-        pid = _ended_child()
-        if pid is None:
-            return
-        if is_ours(pid):
-            kill_group(pid)
         try:
-            _, status, usage = os.wait4(pid, 0)
+            ended = take(is_ours)
         except ChildProcessError:
-            continue
+            return
+        if ended is None:
+            return
+        pid, status, usage = ended
         unit = 1 if sys.platform == "darwin" else 1024
         yield Ended(pid, status, usage.ru_maxrss * unit, usage.ru_utime + usage.ru_stime)
 
 
-def _ended_child() -> int | None:
-    try:
-        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
+def _take_seen(is_ours: Callable[[int], bool]) -> _Waited | None:
+    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if ended is None:
         return None
-    return ended.si_pid if ended else None
+    if is_ours(ended.si_pid):
+        kill_group(ended.si_pid)
+    return os.wait4(ended.si_pid, 0)
+
+
+def _take_unseen(is_ours: Callable[[int], bool]) -> _Waited | None:
+    """Do the same where nobody can look before reaping: macOS, before Python 3.13.
+
+    The group's id stays taken while any of its members lives, so killing it afterwards is safe.
+    """
+    waited = os.wait4(-1, os.WNOHANG)
+    if waited[0] == 0:
+        return None
+    if is_ours(waited[0]):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(waited[0], signal.SIGKILL)
+    return waited

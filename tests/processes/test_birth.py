@@ -36,14 +36,14 @@ def nest():
     nest.close()
 
 
-def spawner_of(nest, body=take_place):
+def spawner_of(nest, body=take_place, kept=()):
     links = Links(
         scoreboard=nest.scoreboard,
         pool="pool",
         instance="now",
         lifeline=nest.lifeline,
         doorbell=nest.doorbell,
-        kept={Role.WORKER: ()},
+        kept={Role.WORKER: kept},
     )
     return DirectSpawner({Role.WORKER: body}, links)
 
@@ -77,6 +77,27 @@ def test_one_killed_before_go_has_touched_nothing_and_go_does_no_harm(nest):
 
     assert [(each.pid, os.WTERMSIG(each.status)) for each in ended] == [(newborn.pid, 9)]
     assert untouched(nest)
+
+
+def test_where_nobody_can_look_before_reaping_the_group_still_ends(nest, monkeypatch):
+    """macOS before Python 3.13 has no waitid: a grandchild must not outlive its worker there."""
+    monkeypatch.delattr(os, "waitid")
+    reader, writer = os.pipe()
+
+    def leave_a_child_behind(_seat):
+        if os.fork() == 0:
+            signal.pause()
+        return 7
+
+    newborn = spawned(spawner_of(nest, leave_a_child_behind, kept=(writer,)))
+    newborn.go()
+    os.close(writer)
+    (ended,) = until(lambda: list(reap(lambda pid: pid == newborn.pid)))
+    gone, _, _ = select.select([reader], [], [], PATIENCE)
+    os.close(reader)
+
+    assert (ended.pid, os.WEXITSTATUS(ended.status)) == (newborn.pid, 7)
+    assert gone, "the grandchild lives"
 
 
 @pytest.mark.parametrize("answer", [b"", b"N"], ids=["no answer", "another answer"])
