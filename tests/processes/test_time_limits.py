@@ -24,7 +24,9 @@ APP = """
         os.write(fd, word.encode() + b"\\n")
         os.close(fd)
 
-    @pulpo.job(soft_time_limit=0.2)
+    LATER = lambda state: 600.0  # so that a second attempt does not meet the test
+
+    @pulpo.job(soft_time_limit=0.2, wait=LATER)
     def tidies_up(n: int) -> None:
         try:
             time.sleep(600)
@@ -94,7 +96,7 @@ def test_the_hard_limit_ends_what_does_not_end_itself(tmp_path: Path, request_ty
 
 
 def test_a_pool_has_limits_of_its_own_and_no_limit_is_none(tmp_path: Path):
-    app = APP.replace("(time_limit=1)", "()").replace("time.sleep(600)", "time.sleep(2)")
+    app = APP.replace("(time_limit=1)", "(wait=LATER)").replace("time.sleep(600)", "time.sleep(2)")
     with PoolProcess(tmp_path, "-w", "1", "--soft-time-limit", "0.1", app=app).ready() as pool:
         pool.publish("never_ends", [{}])
         (record,) = eventually(
