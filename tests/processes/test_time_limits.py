@@ -108,7 +108,7 @@ def test_a_pool_has_limits_of_its_own_and_no_limit_is_none(tmp_path: Path):
 
 
 def test_limits_that_contradict_each_other_are_refused_by_name(tmp_path: Path):
-    app = APP.replace("soft_time_limit=0.2, wait", "soft_time_limit=7200, wait")
+    app = APP.replace("0.2, wait=lambda", "7200, wait=lambda")
     with PoolProcess(tmp_path, "-w", "1", app=app) as pool:
         code = pool.wait()
 
