@@ -35,7 +35,7 @@ def segfault():
     ctypes.string_at(0)
 
 
-@pulpo.job()
+@pulpo.job(wait=lambda state: 600.0)
 def system_exit():
     sys.exit(3)
 
