@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import difflib
 import math
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,6 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 from pulpo_pool.errors import ConfigError, InvalidMessage
 from pulpo_pool.message import DEFAULT_QUEUE, check_name
 from pulpo_pool.queues.adapter import DEFAULT_LEASE, Owner, QueueAdapter
+from pulpo_pool.suggestions import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -216,8 +216,8 @@ def _open_memory(_target: str, options: dict[str, Any]) -> QueueAdapter:
 
 
 def _hint(word: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
+    near = nearest(word, known)
+    return f", did you mean {near!r}?" if near else ""
 
 
 _ENGINES: Final[Mapping[str, _Engine]] = MappingProxyType(
