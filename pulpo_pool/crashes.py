@@ -36,7 +36,7 @@ ENDED_BY_MASTER: Final = {
 }
 
 _MOST_JOBS: Final = 1_000  # remembered; the oldest are forgotten first
-_MASTERS_TURN: Final = 0.5  # seconds in which a dead worker should have been reaped
+_MASTERS_TURN: Final = 1.0  # seconds in which a dead worker should have been reaped
 _PAUSE: Final = 0.002  # seconds between two looks at whether it was
 _MEGABYTE: Final = 1_000_000
 
@@ -87,7 +87,7 @@ class CrashBook:
         worker still says that it holds the job, its end is waited for, a moment.
         """
         raw = job_id.encode()
-        if self._scoreboard.other_holder(raw, slot) is not None:
+        if self._scoreboard.other_holders(raw, slot):
             self._let_the_master_see(raw, slot)
             self._read_new()  # the death is written before its number is
         elif self._scoreboard.header.jobs_died_with != self._read_up_to:
@@ -124,8 +124,9 @@ class CrashBook:
     def _let_the_master_see(self, job_id: bytes, slot: int) -> None:
         deadline = time.monotonic() + _MASTERS_TURN
         while time.monotonic() < deadline:
-            row = self._scoreboard.other_holder(job_id, slot)
-            if row is None or self._scoreboard.death_of(row.serial) is not None:
+            # The rows of several dead may name it: each keeps its last words until it is refilled.
+            holders = self._scoreboard.other_holders(job_id, slot)
+            if all(self._scoreboard.death_of(row.serial) is not None for row in holders):
                 return
             time.sleep(_PAUSE)
 

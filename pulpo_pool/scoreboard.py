@@ -296,8 +296,8 @@ class Scoreboard:
         entries = [_Death.from_buffer_copy(entry) for entry in self._ledger if entry.job_id]
         return [_read_death(entry) for entry in entries if entry.serial]
 
-    def other_holder(self, job_id: bytes, slot: int) -> WorkRow | None:
-        """Return the row of another worker that says it has this job in hand.
+    def other_holders(self, job_id: bytes, slot: int) -> list[WorkRow]:
+        """Return the rows of other workers that say they have this job in hand, dead or alive.
 
         Bytes are searched before any row is read, since every job may be asked about.
         """
@@ -307,12 +307,9 @@ class Scoreboard:
             self._memory.find(job_id, self._works_at, own) < 0
             and self._memory.find(job_id, own + size, end) < 0
         ):
-            return None
-        for other in range(self.header.wanted_workers):
-            row = self._works[other]
-            if other != slot and row.job_id == job_id and row.activity == Activity.BUSY:
-                return row
-        return None
+            return []
+        rows = (self._works[other] for other in range(self.header.wanted_workers) if other != slot)
+        return [row for row in rows if row.job_id == job_id and row.activity == Activity.BUSY]
 
 
 def _read_death(entry: _Death) -> Death:

@@ -21,6 +21,8 @@ class Relay:
         self.requests, self.replies = [], []
         self.silent = False  # takes everything, passes nothing on
         self.refuses = False
+        self.reply_ends = b""  # replies are passed on together, once they end so
+        self._held_back = b""
         self._cut = None
         self._stop, self._stopper = socket.socketpair()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -75,6 +77,10 @@ class Relay:
                 cut, passes, self._cut = True, passed, None
         if chunk:
             (self.replies if is_reply else self.requests).append(chunk)
+        if passes and is_reply and self.reply_ends:
+            chunk, self._held_back = self._held_back + chunk, b""
+            if not chunk.endswith(self.reply_ends):
+                self._held_back, passes = chunk, False
         if passes and not self.silent:
             with contextlib.suppress(OSError):
                 other.sendall(chunk)

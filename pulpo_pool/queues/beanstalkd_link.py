@@ -135,6 +135,9 @@ class Link:
             else:
                 self.parked = None
                 return job
+            finally:
+                # The answer may have come with the one before it, and have waited for nothing.
+                self.wire.mind_no_more()
             if time.monotonic() >= deadline:
                 return None
 

@@ -68,6 +68,10 @@ class Wire(socket.socket):
         """Let the wait for the next reply end early, with WaitEnded, while it has not begun."""
         self._manners = _Manners(until, silent_at, interrupts)
 
+    def mind_no_more(self) -> None:
+        """Wait for the next reply as for any: what `mind` was for may have been read already."""
+        self._manners = None
+
     def has_news(self) -> bool:
         """Tell whether something can be read now; the end of the stream counts."""
         return bool(self._readable.poll(0))

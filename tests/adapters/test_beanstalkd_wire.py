@@ -85,6 +85,22 @@ def test_a_job_costs_one_round_trip(queue, relay):
     assert {request.split(b"\r\n")[1] for request in relay.requests} == {b"reserve"}
 
 
+def test_a_job_that_came_with_the_answer_before_it_does_not_hurry_the_next_settlement(
+    queue, relay, monkeypatch
+):
+    """Its wait was over before it began; the deadline of that must not be that of the delete."""
+    queue.enqueue_many([say(1), say(2)])
+    first = queue.dequeue(5)
+    monkeypatch.setattr("pulpo_pool.queues.beanstalkd.ANSWER_GRACE", 0.0)
+    relay.reply_ends = b"}}\r\n"  # DELETED and the job in one piece
+    _, second = queue.settle_and_dequeue(Commit(first), 5)
+    relay.reply_ends = b""
+    settled, _ = queue.settle_and_dequeue(Commit(second), 0.1)
+
+    assert settled is Settled.DONE
+    assert counts(relay) == QueueStats()
+
+
 def test_many_jobs_are_published_without_waiting_for_each_answer(queue, relay):
     relay.requests.clear()
     queue.enqueue_many([say(n) for n in range(400)])

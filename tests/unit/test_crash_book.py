@@ -122,6 +122,19 @@ def test_a_job_whose_holder_dies_at_this_moment_waits_for_the_masters_word(score
     assert len(evidence) == 1
 
 
+def test_the_last_words_of_one_long_dead_do_not_hide_another_who_dies_now(scoreboard, book):
+    """Neither slot is refilled yet; the master knows of the first death only."""
+    hold(scoreboard, 1, 7, "17")
+    die(scoreboard, 7)
+    hold(scoreboard, 3, 9, "17")
+    master = threading.Timer(0.05, die, (scoreboard, 9))
+    master.start()
+    evidence = book.evidence_of("17", 0)
+    master.join()
+
+    assert len(evidence) == 2
+
+
 def test_a_job_whose_holder_lives_is_nobodys_crash(scoreboard, book):
     """Its lease may have ended: it is not waited for much longer than a master takes."""
     hold(scoreboard, 3, 9, "17")
@@ -133,13 +146,13 @@ def test_a_worker_is_not_suspicious_of_itself(scoreboard):
     hold(scoreboard, 3, 9, "17")
     hold(scoreboard, 1, 8, "171")
 
-    assert scoreboard.other_holder(b"17", 3) is None
-    assert scoreboard.other_holder(b"17", 0).serial == 9
-    assert scoreboard.other_holder(b"171", 3).serial == 8
+    assert scoreboard.other_holders(b"17", 3) == []
+    assert [row.serial for row in scoreboard.other_holders(b"17", 0)] == [9]
+    assert [row.serial for row in scoreboard.other_holders(b"171", 3)] == [8]
 
 
 def test_idle_workers_hold_nothing(scoreboard):
     """Their rows still say what they did last."""
     show_worker(scoreboard, 3, serial=9, activity=Activity.IDLE, job_id=b"17")
 
-    assert scoreboard.other_holder(b"17", 0) is None
+    assert scoreboard.other_holders(b"17", 0) == []
