@@ -17,6 +17,8 @@ from pulpo_pool.message import DEFAULT_QUEUE, Message
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from pulpo_pool.setback import Setback
+
 DEFAULT_LEASE: Final = 60.0  # seconds
 
 
@@ -229,6 +231,7 @@ class JobRecord:
     owner: str | None = None
     reason: str | None = None
     error: str | None = None
+    history: tuple[Setback, ...] = ()
 
     def message(self) -> Message:
         """Return the message; raises UndecodableMessage if the stored bytes are none."""

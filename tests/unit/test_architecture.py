@@ -13,7 +13,7 @@ PACKAGE = Path(pulpo_pool.__file__).parent
 
 # What everybody may stand on: it knows nothing of queues, workers or masters.
 GROUND = {"__init__", "cgroup", "clock", "errors", "log", "memory", "suggestions"}
-WORDS = GROUND | {"message", "codec", "outcomes"}
+WORDS = GROUND | {"message", "codec", "outcomes", "setback"}
 POOL = GROUND | {"scoreboard", "seat", "service", "settings", "stacks"}
 
 MAY_IMPORT = {
