@@ -55,8 +55,11 @@ FATES: Final = {
     "expires_while_it_waits": Fate(None, "expired"),
 }
 
-# Two attempts and two crashes are all a job has here, so that no crash waits for its turn.
-OPTIONS: Final = ("-w", "6", "--max-attempts", "2", "--max-crashes", "2")
+# Two attempts and two crashes are all a job has here, so that no crash waits for its turn. An
+# idle worker looks as often as this for leases that have ended.
+OPTIONS: Final = (
+    "-w", "6", "--max-attempts", "2", "--max-crashes", "2", "--sleep-duration", "0.5",
+)  # fmt: skip
 
 SHOP: Final = '''
 import ctypes, os, resource, signal, sys, time
@@ -189,6 +192,18 @@ def depends(n, job: JobContext):
 def follows_its_policy(job: JobContext):
     append("policy", job.attempt)
     raise ValueError("odd again")
+
+
+@later
+def falls_silent(job: JobContext):
+    """Its first worker is stopped in the middle, until another has got the job."""
+    append("silent", job.attempt, os.getpid())
+    if job.attempt == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        append("spoke_again", job.attempt)
+    else:
+        first = int(Path("silent").read_text().split()[1])
+        os.kill(first, signal.SIGCONT)
 
 
 @later
