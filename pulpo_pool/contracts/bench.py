@@ -40,6 +40,7 @@ class Bench(ABC):
     keeps_evidence: ClassVar[bool] = True  # the reason and error of a buried job
     sees_every_job: ClassVar[bool] = True  # list_jobs and purge reach all jobs in a state
     removes_reserved: ClassVar[bool] = True  # people can purge what others hold
+    replaces_in_place: ClassVar[bool] = True  # a replaced job keeps its job_id and its counts
     refused_names: ClassVar[frozenset[str]] = frozenset()  # queues there cannot be
 
     clock: Clock

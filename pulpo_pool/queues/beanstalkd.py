@@ -12,11 +12,13 @@ import greenstalk
 from pulpo_pool.errors import NoSuchJob, QueueUnavailable, ReservationLost
 from pulpo_pool.queues import beanstalkd_jobs as jobs
 from pulpo_pool.queues import beanstalkd_people as people
+from pulpo_pool.queues import beanstalkd_replace
 from pulpo_pool.queues.adapter import (
     AdapterOptions,
     QueueAdapter,
     Reservation,
     Settled,
+    priority_of,
 )
 from pulpo_pool.queues.beanstalkd_jobs import BeanstalkdReservation
 from pulpo_pool.queues.beanstalkd_link import (
@@ -29,6 +31,7 @@ from pulpo_pool.queues.beanstalkd_link import (
     unavailable,
     whole_seconds,
 )
+from pulpo_pool.queues.beanstalkd_replace import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -314,6 +317,19 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         self._check_usable()
         with self._talking as link:
             return people.kick_all(link, queues)
+
+    def replace(self, job_id: str, message: Message) -> str:
+        """Put a new job with this message in the place of another; return its new job_id.
+
+        The server cannot change a job. The new one begins with fresh counts, behind those of its
+        priority. Raises NoSuchJob, JobReserved.
+        """
+        self._check_usable()
+        body = self._outward(self.codec.encode(message))
+        with self._talking as link:
+            record = self._shown(people.peek(link, job_id, self.codec, self.clock.now()))
+            draft = Draft(body, priority_of(message, record))
+            return beanstalkd_replace.replace(link, int(record.job_id), draft)
 
     def delete(self, job_id: str) -> None:
         """Remove a job; raise NoSuchJob, or QueueError for one that a worker holds."""

@@ -138,6 +138,9 @@ WHERE id = ?;
 UPDATE jobs SET state = 0, due = NULL, attempts = 0, crashes = 0, reason = NULL, error = NULL
 WHERE id IN (SELECT id FROM jobs WHERE state = 3 AND queue = ? AND id <= ? LIMIT ?);
 
+-- name: replace
+UPDATE jobs SET raw = ?, priority = ? WHERE id = ?;
+
 -- name: delete
 DELETE FROM jobs WHERE id = ?;
 

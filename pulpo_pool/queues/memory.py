@@ -7,7 +7,7 @@ import selectors
 import time
 from typing import TYPE_CHECKING, Unpack
 
-from pulpo_pool.errors import NoSuchJob, QueueUnavailable, ReservationLost
+from pulpo_pool.errors import JobReserved, NoSuchJob, QueueUnavailable, ReservationLost
 from pulpo_pool.queues.adapter import (
     AdapterOptions,
     Bury,
@@ -21,6 +21,7 @@ from pulpo_pool.queues.adapter import (
     Rescued,
     Reservation,
     Rollback,
+    priority_of,
 )
 from pulpo_pool.queues.memory_store import Job, MemoryStore
 
@@ -226,6 +227,19 @@ class MemoryQueueAdapter(QueueAdapter):
         self._check_usable()
         with self.store.lock:
             return self._revive(self._select(JobState.BURIED, queues))
+
+    def replace(self, job_id: str, message: Message) -> str:
+        """Put a message in the place of a job's own; raise NoSuchJob, JobReserved."""
+        self._check_usable()
+        raw = self.codec.encode(message)
+        with self.store.lock:
+            now = self.clock.now()
+            self.store.promote(now)
+            job = self._find(job_id)
+            if job.state is JobState.RESERVED:
+                raise JobReserved(f"job {job_id} is in a worker's hands")
+            self.store.replace(job, raw, priority_of(message, self._record(job, now)))
+            return str(job.number)
 
     def delete(self, job_id: str) -> None:
         """Remove a job in any state; raise NoSuchJob."""

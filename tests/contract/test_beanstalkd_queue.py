@@ -17,6 +17,7 @@ class TestBeanstalkdQueue(QueueAdapterContract):
     rescues = False
     keeps_evidence = False
     removes_reserved = False
+    replaces_in_place = False
     refused_names = frozenset({"größe/漢字 x", "'; --", "a|b:c"})
 
     @pytest.fixture(autouse=True)

@@ -13,11 +13,12 @@ PACKAGE = Path(pulpo_pool.__file__).parent
 
 # What everybody may stand on: it knows nothing of queues, workers or masters.
 GROUND = {"__init__", "cgroup", "clock", "errors", "log", "memory", "suggestions"}
-WORDS = GROUND | {"message", "codec", "outcomes", "setback"}
+WORDS = GROUND | {"message", "codec", "fingerprint", "outcomes", "setback"}
 POOL = GROUND | {"scoreboard", "seat", "service", "settings", "stacks"}
 
 MAY_IMPORT = {
     "queues": WORDS,
+    "fingerprint": set(),
     "publishing": WORDS | {"queues"},
     "settings": WORDS | {"queues"},
     "app": WORDS | {"publishing", "queues", "settings"},
