@@ -63,12 +63,18 @@ def fingerprint(error: str, reason: str = "") -> str:
 
 
 def headline(error: str) -> str:
-    """Return the line that says most of an error: type and message, or how a worker ended."""
+    """Return the line that says most of an error: type and message, or how a worker ended.
+
+    Of a text that is no traceback it is the last.
+    """
     if _DEATH.match(error):
         return error.partition("\n")[0]
     kind, message, _ = dissect(error)
-    first = message.strip().partition("\n")[0]
-    return f"{kind}: {first}" if kind and first else kind or first
+    message = message.strip()
+    if not kind:
+        return message.rpartition("\n")[2]
+    first = message.partition("\n")[0]
+    return f"{kind}: {first}" if first else kind
 
 
 def normalised(message: str) -> str:
