@@ -21,8 +21,8 @@ Command = TypeVar("Command", bound="Callable[..., object]")
 
 _SHORTEST_FINGERPRINT: Final = 4  # digits: less is a slip of the hand, and meets by chance
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_AGE: Final = re.compile(r"(?:\d{1,9}[smhdw])+")
-_PART: Final = re.compile(r"(\d+)([smhdw])")
+_AGE: Final = re.compile(r"(?:[0-9]{1,9}[smhdw])+")
+_PART: Final = re.compile(r"([0-9]+)([smhdw])")
 
 
 def filter_options(command: Command) -> Command:

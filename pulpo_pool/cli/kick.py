@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,8 +105,15 @@ def _kick(queue: QueueAdapter, chosen: Chosen, rate: float | None, *, as_json: b
 
 
 def _kick_unchanged(queue: QueueAdapter, chosen: Chosen, job_ids: list[str]) -> int:
-    kicked = 0
-    for job_id in chosen.unchanged(queue, job_ids):
-        with suppress(NoSuchJob):  # deleted in this moment
-            kicked += queue.kick([job_id])
-    return kicked
+    unchanged = list(chosen.unchanged(queue, job_ids))
+    try:
+        return queue.kick(unchanged)
+    except NoSuchJob:  # one was deleted in this moment, and none was kicked
+        return sum(_kick_one(queue, job_id) for job_id in unchanged)
+
+
+def _kick_one(queue: QueueAdapter, job_id: str) -> int:
+    try:
+        return queue.kick([job_id])
+    except NoSuchJob:
+        return 0

@@ -12,8 +12,8 @@ Steps: TypeAlias = list[str | int]
 
 _STEP: Final = re.compile(
     r"""
-    (?:^|\.)(?P<name>[^.\[\]"=]+)
-  | \[(?P<index>\d{1,9})\]
+    (?:\A|(?<=[^.])\.)(?P<name>[^.\[\]"=]+)
+  | \[(?P<index>[0-9]{1,9})\]
   | \[(?P<quoted>"(?:[^"\\]|\\.)*")\]
     """,
     re.VERBOSE,

@@ -25,7 +25,7 @@ Command = TypeVar("Command", bound="Callable[..., object]")
 
 AT_ONCE: Final = 500  # of what has no rate: between two of these it can be stopped
 _BURST: Final = 0.1  # seconds' worth that may be made up for after a pause
-_RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(?:/(s|sec|m|min|h|hour))?")
+_RATE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(?:/(s|sec|m|min|h|hour))?")
 _SECONDS: Final = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3_600, "hour": 3_600}
 
 
