@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias, TypedDict
 
+import msgspec
+
 from pulpo_pool.clock import Clock, SystemClock
 from pulpo_pool.codec import Codec
 from pulpo_pool.errors import ReservationLost, UndecodableMessage, WrongProcess
@@ -132,20 +134,29 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """Again, after `delay` seconds, with what went wrong for people to read."""
+    """Again, after `delay` seconds, with what went wrong for people to read.
+
+    `reason` is a word of RetryReason. With neither reason nor error the job is only given back:
+    no setback of it is kept.
+    """
 
     reservation: Reservation
     delay: float = 0.0
     error: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Bury:
-    """Kept for people, out of the workers' way."""
+    """Kept for people, out of the workers' way.
+
+    `setback` is given where an earlier attempt is to blame: its evidence is kept then.
+    """
 
     reservation: Reservation
     reason: BuryReason
     error: str = ""
+    setback: Setback | None = None
 
 
 Settlement: TypeAlias = Commit | Rollback | Bury
@@ -170,10 +181,14 @@ class Fate(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A judgement on an owner; `evidence` says how it ended, for the job's error text."""
+    """A judgement on an owner; `evidence` says how it ended, for the job's error text.
+
+    `setback` has the same in fields, for the job's history, which fills in the job's part.
+    """
 
     fate: Fate
     evidence: str = ""
+    setback: Setback | None = None
 
 
 Judge: TypeAlias = Callable[[Owner], Verdict]
@@ -216,7 +231,8 @@ class JobRecord:
     """A job as people see it: what `peek` and `list` return.
 
     `due` is Unix seconds: when a delayed job becomes ready, or a reservation's lease ends.
-    `body` and `request_type` are None where the bytes are no message.
+    `body` and `request_type` are None where the bytes are no message. `history` has the attempts
+    that did not end well, the oldest first; a kick leaves it, as evidence.
     """
 
     job_id: str
@@ -343,9 +359,11 @@ class QueueAdapter(ABC):
         """Settle a job as done."""
         self.settle(Commit(reservation))
 
-    def rollback(self, reservation: Reservation, *, delay: float = 0.0, error: str = "") -> None:
+    def rollback(
+        self, reservation: Reservation, *, delay: float = 0.0, error: str = "", reason: str = ""
+    ) -> None:
         """Settle a job as to be tried again after `delay` seconds."""
-        self.settle(Rollback(reservation, delay, error))
+        self.settle(Rollback(reservation, delay, error, reason))
 
     def bury(self, reservation: Reservation, *, reason: BuryReason, error: str = "") -> None:
         """Settle a job as one for people."""
@@ -450,4 +468,5 @@ def describe(record: JobRecord) -> dict[str, Any]:
         "owner": record.owner,
         "reason": record.reason,
         "error": record.error,
+        "history": msgspec.to_builtins(record.history),
     }

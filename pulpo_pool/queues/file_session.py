@@ -178,7 +178,9 @@ class Session:
                 )
             self.cursor.execute(f"PRAGMA journal_size_limit = {_LARGEST_RESTING_LOG}")
             self.cursor.execute("PRAGMA trusted_schema = OFF")
-            if not is_ours:
+            if is_ours:
+                self._add_what_is_new()
+            else:
                 self._create_schema()
             self.cursor.execute("PRAGMA synchronous = NORMAL")
         if place.identity(self._path) != self.identity:
@@ -204,6 +206,14 @@ class Session:
                 f"(it has {', '.join(tables) or 'other marks'}); name another file"
             )
         return is_ours
+
+    def _add_what_is_new(self) -> None:
+        """Give a database of an older pulpo-pool the column that it lacks.
+
+        The version stays: the older one, if it must come back tonight, works with the column too.
+        """
+        if ("history",) not in self.cursor.execute(SQL["columns"]).fetchall():
+            self.cursor.execute(SQL["add_history"])
 
     def _create_schema(self) -> None:
         self.cursor.executescript(
