@@ -19,6 +19,7 @@ from pulpo_pool.message import DEFAULT_QUEUE, Message
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from pulpo_pool.queues.evidence import EvidenceStore
     from pulpo_pool.setback import Setback
 
 DEFAULT_LEASE: Final = 60.0  # seconds
@@ -309,6 +310,7 @@ class QueueAdapter(ABC):
         self.interrupts: tuple[int, ...] = ()  # descriptors: one readable ends a waiting dequeue
         self.before_wait: Callable[[], None] | None = None  # called as dequeue begins to wait
         self.unseen = ""  # what the last list or purge could not reach, for people
+        self.evidence: EvidenceStore | None = None  # None: the engine keeps it with the jobs
         self._opened_in = os.getpid()
 
     # -- publishing ---------------------------------------------------------------------------
@@ -387,6 +389,12 @@ class QueueAdapter(ABC):
         do, by what their master saw of deaths, and need to know which job_ids are comparable.
         """
         return None
+
+    def note_crash(self, job_id: str, setback: Setback) -> None:  # noqa: B027 - see numbering
+        """Keep the evidence of a job that killed its worker, where `rescue` cannot."""
+
+    def tidy(self) -> None:  # noqa: B027 - what is kept with a job goes with it
+        """Forget the evidence of jobs that are gone, a part of them at each call."""
 
     def rest(self) -> None:  # noqa: B027 - most engines wait only inside a call
         """Reserve nothing until the next dequeue, even where an engine's wait outlives a call."""

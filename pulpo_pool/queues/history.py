@@ -65,6 +65,11 @@ def setback_of(
     )
 
 
+def crash_setback(setback: Setback, *, attempt: int) -> Setback:
+    """Return the setback of a job that its engine freed when it killed its worker."""
+    return _fitted(setback, error=setback.error, attempt=attempt, outcome="retried", reason="crash")
+
+
 def setback_of_rescue(
     verdict: Verdict, *, attempt: int, at: float, owner: Owner, buried: bool
 ) -> Setback:
