@@ -208,8 +208,9 @@ class PeopleContract(Bench):
             assert after.job_id == before.job_id
             assert after.attempts == before.attempts
             assert after.due == before.due
-        if self.replaces_in_place and self.keeps_evidence:
+        if self.keeps_evidence:
             assert (after.reason, after.error) == (before.reason, before.error)
+            assert after.history == before.history
 
     def test_a_replaced_job_runs_once_and_as_it_says_now(self) -> None:
         """Whatever state it was in."""
@@ -220,6 +221,23 @@ class PeopleContract(Bench):
         queue.kick([jobs[JobState.DELAYED], jobs[JobState.BURIED]])
 
         assert sorted(map(str, drain(queue))) == ["new buried", "new delayed", "new ready"]
+
+    def test_a_replaced_jobs_history_goes_on(self) -> None:
+        """What failed with the old message is told beside what fails with the new one."""
+        if not self.keeps_evidence:
+            pytest.skip("this engine keeps no reasons")
+        queue = self.queue()
+        job_id = queue.enqueue(self.say("old"))
+        queue.bury(reserve(queue), reason=BuryReason.FATAL, error="first")
+        queue.kick([job_id])
+        job_id = queue.replace(job_id, self.say("new"))
+        kicked = queue.peek(job_id)
+        queue.bury(reserve(queue), reason=BuryReason.FATAL, error="second")
+        buried = queue.peek(job_id)
+
+        assert (kicked.reason, kicked.error) == (None, None)
+        assert [each.error for each in buried.history] == ["first", "second"]
+        assert (buried.reason, buried.error) == ("fatal", "second")
 
     def test_a_reserved_job_is_not_replaced(self) -> None:
         """Its holder works on what it was given."""

@@ -15,6 +15,9 @@ from pulpo_pool.queues import beanstalkd_people as people
 from pulpo_pool.queues import beanstalkd_replace
 from pulpo_pool.queues.adapter import (
     AdapterOptions,
+    Bury,
+    Commit,
+    JobState,
     QueueAdapter,
     Reservation,
     Settled,
@@ -32,24 +35,28 @@ from pulpo_pool.queues.beanstalkd_link import (
     whole_seconds,
 )
 from pulpo_pool.queues.beanstalkd_replace import Draft
+from pulpo_pool.queues.evidence import LONGEST_KEPT, EvidenceStore, JobName
+from pulpo_pool.queues.history import crash_setback, setback_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from pulpo_pool.message import Message
     from pulpo_pool.queues.adapter import (
         CrashLimit,
         JobRecord,
-        JobState,
         Judge,
         Numbering,
         QueueStats,
         Rescued,
         Settlement,
     )
+    from pulpo_pool.setback import Setback
 
 DEFAULT_PORT: Final = 11_300
 DEFAULT_SOCKET_TIMEOUT: Final = 10.0  # seconds
+_TIDIED_AT_ONCE: Final = 1_000  # jobs asked about: some ten milliseconds of the server's time
 
 
 class BeanstalkdQueueAdapter(QueueAdapter):
@@ -58,7 +65,8 @@ class BeanstalkdQueueAdapter(QueueAdapter):
     The lease is the job's: the time-to-run it was published with, in whole seconds. The server
     hands the jobs of a closed connection back at once, those of a host that vanished when their
     lease ends. `socket_timeout` is in seconds: a server that is silent for longer counts as away.
-    Every verb reconnects if it must. `encoding` is that of the jobs' bytes in the tubes.
+    Every verb reconnects if it must. `encoding` is that of the jobs' bytes in the tubes. What
+    became of attempts, which the server does not keep, goes into the file `evidence`.
     """
 
     def __init__(
@@ -68,12 +76,15 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         *,
         socket_timeout: float = DEFAULT_SOCKET_TIMEOUT,
         encoding: str = "utf-8",
+        evidence: Path | None = None,
         **options: Unpack[AdapterOptions],
     ) -> None:
         super().__init__(**options)
         checked_tubes(self.queues)
         self.where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._address = (host, port, socket_timeout)
+        self.evidence = EvidenceStore(evidence, self.where) if evidence else None
+        self._tidied_up_to = ""
         self._encoding = encoding
         self._published_lease = whole_seconds(self.lease, least=1)  # whatever touches learn
         self._link: Link | None = None
@@ -203,6 +214,8 @@ class BeanstalkdQueueAdapter(QueueAdapter):
             return Settled.LOST
         try:
             command, call = jobs.verb(link, settlement)
+            if not isinstance(settlement, Commit):
+                self._keep_evidence(link, settlement)  # first: whoever sees it buried asks why
             if parks_until is not None and self._granted is None:
                 link.park(parks_until, after=command)
             call()
@@ -214,6 +227,20 @@ class BeanstalkdQueueAdapter(QueueAdapter):
             if link.held.get(number) is reservation:
                 del link.held[number]
         return Settled.DONE
+
+    def _keep_evidence(self, link: Link, settlement: Settlement) -> None:
+        reservation = settlement.reservation
+        facts = jobs.facts_of(link, reservation)
+        setback = setback_of(
+            settlement, attempt=people.attempts(facts), at=self.clock.now(), owner=self.owner
+        )
+        if self.evidence is not None and setback is not None:
+            self.evidence.add(
+                JobName.of(reservation.job_id, reservation.raw),
+                setback,
+                kicks=facts["kicks"],
+                crash=isinstance(settlement, Bury) and settlement.setback is not None,
+            )
 
     def _reclaimed(self, link: Link, reservation: Reservation) -> bool:
         return jobs.reclaim(link, reservation, self._outward(reservation.raw))
@@ -271,6 +298,37 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         with self._talking as link:
             return link.numbering
 
+    def note_crash(self, job_id: str, setback: Setback) -> None:
+        """Keep the evidence of a job that killed its worker, unless it was done since."""
+        self._check_usable()
+        if self.evidence is None:
+            return
+        try:
+            seen = self._seen(job_id)
+        except NoSuchJob:
+            return
+        # The server hands a dead worker's job on at once: the next attempt may be under way.
+        attempt = seen.record.attempts - (seen.record.state is JobState.RESERVED)
+        self.evidence.add(
+            JobName.of(job_id, seen.record.raw),
+            crash_setback(setback, attempt=max(1, attempt)),
+            kicks=seen.kicks,
+            crash=True,
+        )
+
+    def tidy(self) -> None:
+        """Forget the evidence of jobs that are gone, a part of them at each call."""
+        self._check_usable()
+        if self.evidence is None:
+            return
+        now = self.clock.now()
+        self.evidence.forget_before(now - LONGEST_KEPT)
+        failed_at = self.evidence.jobs_after(self._tidied_up_to, _TIDIED_AT_ONCE)
+        self._tidied_up_to = max(failed_at, default="")
+        with self._talking as link:
+            gone = people.gone(link, failed_at, now)
+        self.evidence.forget(gone)
+
     def stats(self) -> Mapping[str, QueueStats]:
         """Return the server's counts of every queue that has jobs, by queue."""
         self._check_usable()
@@ -282,8 +340,16 @@ class BeanstalkdQueueAdapter(QueueAdapter):
     def peek(self, job_id: str) -> JobRecord:
         """Return a job in any state without taking it; raise NoSuchJob."""
         self._check_usable()
+        seen = self._seen(job_id)
+        if self.evidence is None:
+            return seen.record
+        name = JobName.of(seen.record.job_id, seen.record.raw)
+        return people.with_evidence(seen, self.evidence.of(name, since=seen.published_at))
+
+    def _seen(self, job_id: str) -> people.Seen:
         with self._talking as link:
-            return self._shown(people.peek(link, job_id, self.codec, self.clock.now()))
+            seen = people.peek(link, job_id, self.codec, self.clock.now())
+        return seen if self._encoding == "utf-8" else people.recoded(seen, self._inward)
 
     def list_jobs(self, state: JobState, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
         """Yield the jobs in a state, in the order they would run; of all queues unless named.
@@ -321,21 +387,30 @@ class BeanstalkdQueueAdapter(QueueAdapter):
     def replace(self, job_id: str, message: Message) -> str:
         """Put a new job with this message in the place of another; return its new job_id.
 
-        The server cannot change a job. The new one begins with fresh counts, behind those of its
-        priority. Raises NoSuchJob, JobReserved.
+        The server cannot change a job. The new one has the evidence of the old, but begins with
+        fresh counts, behind the others of its priority. Raises NoSuchJob, JobReserved.
         """
         self._check_usable()
-        body = self._outward(self.codec.encode(message))
+        raw = self.codec.encode(message)
+        seen = self._seen(job_id)
+        old = JobName.of(seen.record.job_id, seen.record.raw)
+
+        def hand_on(number: int) -> None:
+            if self.evidence is not None:
+                new = JobName.of(str(number), self._inward(self._outward(raw)))
+                self.evidence.hand_on(old, new, at=self.clock.now(), kicks=seen.kicks)
+
+        draft = Draft(self._outward(raw), priority_of(message, seen.record), hand_on)
         with self._talking as link:
-            record = self._shown(people.peek(link, job_id, self.codec, self.clock.now()))
-            draft = Draft(body, priority_of(message, record))
-            return beanstalkd_replace.replace(link, int(record.job_id), draft)
+            return beanstalkd_replace.replace(link, int(seen.record.job_id), draft)
 
     def delete(self, job_id: str) -> None:
         """Remove a job; raise NoSuchJob, or QueueError for one that a worker holds."""
         self._check_usable()
         with self._talking as link:
             people.delete(link, job_id)
+        if self.evidence is not None:
+            self.evidence.forget([job_id])
 
     def purge(self, state: JobState, *, queues: Collection[str] = ()) -> int:
         """Remove every job in a state; return how many. Reserved ones are their holders'."""
@@ -350,6 +425,8 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         """Let go of the server, which hands back what was reserved. Closing twice is fine."""
         self._closed = True
         self._drop_link()
+        if self.evidence is not None:
+            self.evidence.close()
 
     def _check_usable(self) -> None:
         self._check_process()
@@ -406,9 +483,6 @@ class BeanstalkdQueueAdapter(QueueAdapter):
 
     def _inward(self, body: bytes) -> bytes:
         return body if self._encoding == "utf-8" else _recoded(body, self._encoding, "utf-8")
-
-    def _shown(self, record: JobRecord) -> JobRecord:
-        return record if self._encoding == "utf-8" else people.recoded(record, self._inward)
 
 
 class _Talk:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import greenstalk
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from pulpo_pool.codec import Codec
     from pulpo_pool.queues.beanstalkd_link import Link
+    from pulpo_pool.queues.evidence import Past
 
 MOST_IDS: Final = 200_000  # walked by one list: some seconds on a quiet server
 ATTEMPTS_A_KICK: Final = 20  # that a kick forgives: the server itself cannot count anew
@@ -38,7 +40,15 @@ def stats(link: Link) -> Mapping[str, QueueStats]:
     return {str(name): count for name, count in counts.items() if count != QueueStats()}
 
 
-def peek(link: Link, job_id: str, codec: Codec, now: float) -> JobRecord:
+class Seen(NamedTuple):
+    """A job as the server shows it; `published_at` is Unix seconds, a second early at most."""
+
+    record: JobRecord
+    kicks: int
+    published_at: float
+
+
+def peek(link: Link, job_id: str, codec: Codec, now: float) -> Seen:
     """Return a job in any state; raise NoSuchJob."""
     number = _number(job_id)
     link.wire.send_ahead((b"peek %d\r\n" % number, b"stats-job %d\r\n" % number))
@@ -55,7 +65,7 @@ def peek(link: Link, job_id: str, codec: Codec, now: float) -> JobRecord:
         raise _missing(job_id)
     state = JobState(facts["state"])
     timed = state in (JobState.DELAYED, JobState.RESERVED)
-    return JobRecord(
+    record = JobRecord(
         job_id=str(number),
         queue=str(facts["tube"]),
         state=state,
@@ -66,6 +76,33 @@ def peek(link: Link, job_id: str, codec: Codec, now: float) -> JobRecord:
         crashes=0,
         due=now + facts["time-left"] if timed else None,
     )
+    return Seen(record, facts["kicks"], now - facts["age"] - 1)
+
+
+def with_evidence(seen: Seen, past: Past) -> JobRecord:
+    """Return a job's record with what the state directory knows of it.
+
+    After a kick that is history; before one the last setback is also what is wrong now.
+    """
+    record = seen.record
+    if not past.history or seen.kicks > past.kicks:
+        return replace(record, history=past.history)
+    last = past.history[-1]
+    buried = record.state is JobState.BURIED and last.outcome == "buried"
+    return replace(
+        record,
+        history=past.history,
+        crashes=past.crashes,
+        reason=last.reason if buried else None,
+        error=last.error,
+    )
+
+
+def gone(link: Link, failed_at: Mapping[str, float], now: float) -> list[str]:
+    """Return those of these jobs that are no more, or whose id is another job's by now."""
+    ids = [int(job_id) for job_id in failed_at]
+    published_at = {str(facts["id"]): now - facts["age"] - 1 for facts in link.facts_of_many(ids)}
+    return [job_id for job_id, at in failed_at.items() if published_at.get(job_id, math.inf) > at]
 
 
 def attempts(facts: greenstalk.StatsJob) -> int:
@@ -185,9 +222,9 @@ def purge(link: Link, state: JobState, queues: Collection[str]) -> tuple[int, st
     return removed, unseen if left else ""
 
 
-def recoded(record: JobRecord, inward: Callable[[bytes], bytes]) -> JobRecord:
-    """Return a record whose bytes are in our encoding."""
-    return replace(record, raw=inward(record.raw))
+def recoded(seen: Seen, inward: Callable[[bytes], bytes]) -> Seen:
+    """Return a job whose bytes are in our encoding."""
+    return seen._replace(record=replace(seen.record, raw=inward(seen.record.raw)))
 
 
 def _kicked(link: Link, number: int) -> int:

@@ -15,14 +15,17 @@ from pulpo_pool.errors import JobReserved, NoSuchJob
 from pulpo_pool.queues.beanstalkd_link import LONGEST_DELAY, Put, check_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pulpo_pool.queues.beanstalkd_link import Link
 
 
 class Draft(NamedTuple):
-    """What the new job is to say, and its priority."""
+    """What the new job is to say, and its priority; `stored` is told its id before the old goes."""
 
     body: bytes
     priority: int
+    stored: Callable[[int], None]
 
 
 def replace(link: Link, number: int, draft: Draft) -> str:
@@ -46,27 +49,26 @@ def replace(link: Link, number: int, draft: Draft) -> str:
     )
     check_size(put, link.largest)
     if facts["state"] == "ready":
-        return str(_in_hand(link, number, put, facts["pri"]))
-    (new,) = link.put_all([put])
+        _hold(link, number)
+    try:
+        (new,) = link.put_all([put])
+    except greenstalk.BeanstalkdError:  # it drains, or is out of memory
+        if facts["state"] == "ready":
+            link.client.release(greenstalk.Job(number, b""), facts["pri"])
+        raise
     if facts["state"] == "buried":
         _bury(link, new, put.priority)
+    draft.stored(new)
     _take_away(link, number, new)
     return str(new)
 
 
-def _in_hand(link: Link, number: int, put: Put, priority: int) -> int:
-    """Replace a ready job while we hold it, so that no worker begins with it meanwhile."""
+def _hold(link: Link, number: int) -> None:
+    """Take a ready job in hand, so that no worker begins with it meanwhile."""
     try:
-        held = link.client.reserve_job(number)
+        link.client.reserve_job(number)
     except greenstalk.NotFoundError:
         raise _reserved(number) from None
-    try:
-        (new,) = link.put_all([put])
-    except greenstalk.BeanstalkdError:  # it drains, or is out of memory
-        link.client.release(held, priority)
-        raise
-    _take_away(link, number, new)
-    return new
 
 
 def _bury(link: Link, number: int, priority: int) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.errors import JobReserved, NoSuchJob
+from pulpo_pool.queues import history
 from pulpo_pool.queues.adapter import JobRecord, JobState, QueueStats, priority_of
 from pulpo_pool.queues.file_session import SQL
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from pulpo_pool.queues.file_store import FileStore
 
 STATES: Final = (JobState.READY, JobState.DELAYED, JobState.RESERVED, JobState.BURIED)
-
-LONGEST_ERROR: Final = 16_384  # characters kept of what went wrong
 
 _PAGE: Final = 200  # jobs read at once: no snapshot outlives a page, so the log stays short
 _BATCH: Final = 1_000  # jobs changed at once, for some milliseconds
@@ -103,13 +102,6 @@ def purge(store: FileStore, state: JobState, queues: Collection[str]) -> int:
     return _in_batches(store, "purge_some", state, queues).total()
 
 
-def kept(error: str) -> str:
-    """Return what is stored of an error: its end says most, and lone surrogates cannot be."""
-    if len(error) > LONGEST_ERROR:
-        error = "[...]" + error[-LONGEST_ERROR:]
-    return error.encode("utf-8", "backslashreplace").decode()
-
-
 def row_id(job_id: str) -> int:
     """Return the row of a job; raise NoSuchJob for text that cannot be one."""
     if not (job_id.isascii() and job_id.isdigit()) or int(job_id[:20]) > _LARGEST_ID:
@@ -159,7 +151,7 @@ def _in_state(statement: str, state: JobState) -> str:
 
 
 def _record(row: tuple[Any, ...], codec: Codec) -> JobRecord:
-    job_id, queue, state, raw, priority, attempts, crashes, due, owner, reason, error = row
+    job_id, queue, state, raw, priority, attempts, crashes, due, owner, reason, error, kept = row
     return JobRecord(
         job_id=str(job_id),
         queue=queue,
@@ -173,6 +165,7 @@ def _record(row: tuple[Any, ...], codec: Codec) -> JobRecord:
         owner=owner,
         reason=reason,
         error=error,
+        history=history.read(kept),
     )
 
 

@@ -23,6 +23,7 @@ from pulpo_pool.queues.adapter import (
     Rollback,
     priority_of,
 )
+from pulpo_pool.queues.history import extended, setback_of, setback_of_rescue
 from pulpo_pool.queues.memory_store import Job, MemoryStore
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ class MemoryQueueAdapter(QueueAdapter):
         self._check_usable()
         with self.store.lock:
             job = self._held(settlement.reservation)
+            setback = setback_of(
+                settlement, attempt=job.attempts, at=self.clock.now(), owner=self.owner
+            )
+            if setback is not None:
+                job.history = extended(job.history, setback)
             match settlement:
                 case Commit():
                     del self.store.jobs[job.number]
@@ -169,14 +175,25 @@ class MemoryQueueAdapter(QueueAdapter):
         return rescued
 
     def _take_back(self, job: Job, verdict: Verdict, limit: CrashLimit) -> None:
+        crashed = verdict.fate is Fate.CRASHED
+        buried = crashed and job.crashes + 1 >= limit.max_crashes
         if verdict.evidence:
             job.error = verdict.evidence
+        if job.owner is not None:
+            setback = setback_of_rescue(
+                verdict,
+                attempt=job.attempts,
+                at=self.clock.now(),
+                owner=job.owner,
+                buried=buried,
+            )
+            job.history = extended(job.history, setback)
         if verdict.fate is Fate.CUT_OFF:
             job.attempts -= 1
         delay = 0.0
-        if verdict.fate is Fate.CRASHED:
+        if crashed:
             job.crashes += 1
-            if job.crashes >= limit.max_crashes:
+            if buried:
                 self.store.set_aside(job, BuryReason.CRASHED, verdict.evidence)
                 return
             if job.crashes > 1:
@@ -296,6 +313,7 @@ class MemoryQueueAdapter(QueueAdapter):
             owner=str(job.owner) if job.owner and not standing else None,
             reason=job.reason,
             error=job.error,
+            history=job.history,
         )
 
     # -- life ---------------------------------------------------------------------------------

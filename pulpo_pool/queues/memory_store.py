@@ -15,6 +15,8 @@ from pulpo_pool.queues.adapter import BuryReason, JobState, Owner
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pulpo_pool.setback import Setback
+
 _FOREVER: Final = float("inf")
 
 
@@ -34,6 +36,7 @@ class Job:
     owner: Owner | None = None
     reason: str | None = None
     error: str | None = None
+    history: tuple[Setback, ...] = ()
 
 
 class MemoryStore:

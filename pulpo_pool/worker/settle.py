@@ -75,14 +75,15 @@ def conclude(
         attempt=reservation.attempt, error=error, age=age, retry_in=result.retry_in
     )
     if isinstance(decision, RetryIn):
+        reason = _reason_to_retry(error)
         return JobDone(
             reservation,
             request_type,
             JobOutcome.RETRIED,
-            Rollback(reservation, decision.seconds, text),
+            Rollback(reservation, decision.seconds, text, reason),
             seconds,
             error,
-            _reason_to_retry(error),
+            reason,
         )
     return buried(
         reservation,
@@ -107,7 +108,7 @@ def conclude_unknown(
     text = f"no handler for request_type {request_type!r} in this pool"
     decision = policy.decide(attempt=reservation.attempt, error=None, age=age, retry_in=None)
     if isinstance(decision, RetryIn):
-        settlement = Rollback(reservation, decision.seconds, text)
+        settlement = Rollback(reservation, decision.seconds, text, RetryReason.UNKNOWN_TYPE)
         return JobDone(
             reservation,
             request_type,

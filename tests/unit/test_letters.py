@@ -101,7 +101,10 @@ def test_the_last_setback_counts_where_there_is_a_history(letters):
 
 
 def test_without_a_history_publishing_is_the_time(letters):
-    assert last_setback(letters["2"]).at == 1_800_000_000.0 + HOUR
+    record = dataclasses.replace(letters["2"], history=())
+
+    assert last_setback(record).at == 1_800_000_000.0 + HOUR
+    assert last_setback(record).error == letters["2"].error
 
 
 def test_what_is_no_message_has_no_time_and_no_type(queue, clock):
@@ -109,8 +112,10 @@ def test_what_is_no_message_has_no_time_and_no_type(queue, clock):
     with queue.store.lock:
         queue.store.add("default", b"\xff", 5, None)
     queue.bury(queue.dequeue(), reason=BuryReason.UNDECODABLE, error="no message")
-    [record] = queue.list_jobs(JobState.BURIED)
+    [kept] = queue.list_jobs(JobState.BURIED)
+    record = dataclasses.replace(kept, history=())
 
+    assert JobFilter(since=clock.now()).matches(kept)
     assert JobFilter().matches(record)
     assert not JobFilter(since=0.1).matches(record)
     assert not JobFilter(request_types=("send",)).matches(record)
