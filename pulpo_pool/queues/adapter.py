@@ -476,5 +476,5 @@ def describe(record: JobRecord) -> dict[str, Any]:
         "owner": record.owner,
         "reason": record.reason,
         "error": record.error,
-        "history": msgspec.to_builtins(record.history),
+        "history": [msgspec.structs.asdict(setback) for setback in record.history],
     }
