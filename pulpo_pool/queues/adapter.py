@@ -486,10 +486,10 @@ def describe(record: JobRecord) -> dict[str, Any]:
         "crashes": record.crashes,
         "due": record.due,
         "owner": record.owner,
+        "fingerprint": fingerprint_of(record) or None,
         "reason": record.reason,
         "error": record.error,
-        "history": msgspec.to_builtins(record.history),
-        "fingerprint": fingerprint_of(record) or None,
+        "history": [msgspec.structs.asdict(setback) for setback in record.history],
     }
 
 

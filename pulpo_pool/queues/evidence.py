@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EVIDENCE_FILE: Final = "evidence.db"  # in the state directory
 LARGEST: Final = 67_108_864  # bytes of the file; the oldest setbacks make room
 LONGEST_KEPT: Final = 30 * 86_400.0  # seconds
 
@@ -128,7 +127,7 @@ class EvidenceStore:
     """
 
     def __init__(self, path: Path, place: str) -> None:
-        self._path = path
+        self._path = path.absolute()
         self._place = place
         self._store: FileStore | None = None
         self._told = ""
@@ -228,7 +227,7 @@ class EvidenceStore:
         try:
             yield
         except (QueueError, ConfigError, OSError) as error:
-            text = str(error).removeprefix(f"file queue {self._path.absolute()}: ")
+            text = str(error).removeprefix(f"file queue {self._path}: ")
             if text != self._told:  # once, however many jobs fail meanwhile
                 logger.warning(
                     "evidence of failed jobs is neither kept in nor read from %s: %s",

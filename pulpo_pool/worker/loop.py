@@ -20,6 +20,7 @@ from pulpo_pool.worker.settle import (
     answer_of_failure,
     buried,
     conclude,
+    conclude_crashed,
     conclude_unknown,
 )
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pulpo_pool.app.pulpo import Pulpo
     from pulpo_pool.clock import Clock
     from pulpo_pool.message import Message
-    from pulpo_pool.queues.adapter import QueueAdapter, Reservation
+    from pulpo_pool.queues.adapter import Bury, QueueAdapter, Reservation, Rollback
     from pulpo_pool.worker.observer import Observer
 
 
@@ -62,7 +63,7 @@ class WorkerLoop:
         limits: LoopLimits,
         clock: Clock,
         stopping: Callable[[], bool] = lambda: False,
-        crash_verdict: Callable[[Reservation], str | None] = lambda _reservation: None,
+        crash_verdict: Callable[[Reservation], Bury | Rollback | None] = lambda _reservation: None,
     ) -> None:
         self.queue = queue
         self._app = app
@@ -94,7 +95,8 @@ class WorkerLoop:
             return False
         self._observer.reserved(reservation)
         self._pending = self._work_on(reservation)
-        self._observer.finished(self._pending)
+        if not self._pending.put_off:
+            self._observer.finished(self._pending)
         return True
 
     def finish(self) -> None:
@@ -117,9 +119,9 @@ class WorkerLoop:
         request_type = message.request_type
         if self._expired(message):
             return self._expire(reservation, request_type)
-        evidence = self._crash_verdict(reservation)
-        if evidence is not None:
-            return buried(reservation, request_type, BuryReason.CRASHED, evidence)
+        sentence = self._crash_verdict(reservation)
+        if sentence is not None:
+            return conclude_crashed(reservation, request_type, sentence)
         handler = self._app.registry.find(request_type)
         if handler is None:
             return conclude_unknown(

@@ -22,6 +22,7 @@ class JobDone:
     seconds: float = 0.0  # inside the handler
     error: BaseException | None = None
     retry_reason: RetryReason | None = None
+    put_off: bool = False  # given back before it ran: no attempt has ended, nothing is counted
 
 
 class Observer:

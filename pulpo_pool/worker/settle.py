@@ -119,6 +119,15 @@ def conclude_unknown(
     return buried(reservation, request_type, BuryReason.UNKNOWN_TYPE, text)
 
 
+def conclude_crashed(
+    reservation: Reservation, request_type: str, sentence: Bury | Rollback
+) -> JobDone:
+    """Return what becomes, unrun, of a job that killed its workers: buried, or put off."""
+    if isinstance(sentence, Bury):
+        return JobDone(reservation, request_type, JobOutcome.BURIED, sentence)
+    return JobDone(reservation, request_type, JobOutcome.RETRIED, sentence, put_off=True)
+
+
 def buried(
     reservation: Reservation,
     request_type: str,

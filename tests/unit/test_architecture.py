@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "watcher": POOL,
     "master": POOL,  # never a queue, a handler, a metric or the worker
     "metrics": GROUND | {"outcomes", "queues", "scoreboard"},
-    "crashes": {"queues", "scoreboard"},
+    "crashes": {"queues", "scoreboard", "setback"},
     "keeper": POOL | WORDS | {"crashes", "metrics", "queues"},
     "web": POOL | {"metrics"},
     "worker": POOL | WORDS | {"app", "crashes", "metrics", "queues"},
