@@ -112,7 +112,8 @@ def _print_groups(groups: list[ErrorGroup], limit: int | None, *, as_json: bool)
 
 
 def _group_row(group: ErrorGroup) -> list[str]:
-    names = [name or NO_MESSAGE for name, _ in group.request_types.most_common()]
+    types = group.request_types
+    names = [name or NO_MESSAGE for name in sorted(types, key=types.__getitem__, reverse=True)]
     more = f" and {len(names) - _MOST_TYPES} more" if len(names) > _MOST_TYPES else ""
     return [
         group.fingerprint,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -70,12 +69,13 @@ class ErrorGroup:
     count: int = 0
     first: float = 0.0
     last: float = 0.0
-    request_types: Counter[str] = field(default_factory=Counter)
+    request_types: dict[str, int] = field(default_factory=dict)
 
     def add(self, record: JobRecord, at: float) -> None:
         """Count a job in."""
         self.count += 1
-        self.request_types[request_type_of(record)] += 1
+        name = request_type_of(record)
+        self.request_types[name] = self.request_types.get(name, 0) + 1
         if at:
             self.first = min(self.first or at, at)
         if at >= self.last:

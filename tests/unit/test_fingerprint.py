@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pulpo_pool.crashes import FORGOTTEN, describe_death
 from pulpo_pool.fingerprint import LENGTH, dissect, fingerprint, headline, normalised
+from pulpo_pool.scoreboard import Death, ExitReason
 
 TRACEBACK = """Traceback (most recent call last):
   File "/app/releases/41/pulpo_pool/worker/loop.py", line 160, in _handle
@@ -123,6 +126,23 @@ class TestWhatIsTheSame:
 
         assert fingerprint(SEGFAULT) == fingerprint(other + "\nCurrent thread 0x1 ...")
         assert fingerprint(SEGFAULT) != fingerprint(SEGFAULT.replace("11 (SIGSEGV)", "9 (SIGKILL)"))
+
+    def test_the_words_of_a_real_death_are_understood(self):
+        def mark(slot, serial, status, reason=ExitReason.SIGNAL):
+            death = Death(serial, reason, status, 1.0, max_rss=serial * 10**6, cpu=serial / 7)
+            return fingerprint(describe_death(slot, death))
+
+        assert mark(0, 5, signal.SIGSEGV) == mark(3, 71, signal.SIGSEGV)
+        ends = [
+            mark(0, 5, signal.SIGSEGV),
+            mark(0, 5, signal.SIGKILL),
+            mark(0, 5, signal.SIGKILL, ExitReason.OOM),
+            mark(0, 5, signal.SIGKILL, ExitReason.JOB_TIMEOUT),
+            mark(0, 5, 1 << 8, ExitReason.ERROR),
+            mark(0, 5, 2 << 8, ExitReason.ERROR),
+            mark(0, 5, FORGOTTEN),
+        ]
+        assert len(set(ends)) == len(ends)
 
     def test_without_an_error_the_reason_counts(self):
         assert fingerprint("", "expired") == fingerprint(" \n", "expired")
