@@ -67,8 +67,9 @@ def headline(error: str) -> str:
 
     Of a text that is no traceback it is the last.
     """
-    if _DEATH.match(error):
-        return error.partition("\n")[0]
+    death = _DEATH.match(error)
+    if death is not None:
+        return error[: death.end("end")]
     kind, message, _ = dissect(error)
     message = message.strip()
     if not kind:

@@ -222,7 +222,7 @@ class TestPromises:
         [
             (TRACEBACK.format(kind="KeyError", message="'a'\nand more"), "KeyError: 'a'"),
             ("Traceback (most recent call last):\nMemoryError\n", "MemoryError"),
-            (SEGFAULT + "\nThread 1", SEGFAULT),
+            (SEGFAULT, "worker 3 (serial 71) was killed by signal 11 (SIGSEGV)"),
             ("first\nlast\n", "last"),
             ("", ""),
         ],
