@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -161,9 +162,10 @@ def _edited(queue: QueueAdapter, record: JobRecord, before: Message) -> tuple[Me
 def _kept(error: PulpoPoolError, text: str, job_id: str) -> PulpoPoolError:
     """Return the error with the place where the text is, and how to go on with it."""
     path = texts.keep(text, job_id)
+    again = shlex.quote(f"cp {shlex.quote(path)}")
     return type(error)(
         f"{error}\nNothing was changed. The text is in {path}; mend it there, then\n"
-        f"  EDITOR='cp {path}' pulpo-pool edit {job_id}"
+        f"  EDITOR={again} pulpo-pool edit {job_id}"
     )
 
 

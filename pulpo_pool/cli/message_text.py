@@ -72,7 +72,7 @@ def edited(text: str) -> str:
         )
     with _undisturbed():
         saved = click.edit(text.encode(), editor, extension=_SUFFIX, require_save=False)
-    return (saved or b"").decode("utf-8", "backslashreplace")
+    return (saved or b"").decode("utf-8-sig", "backslashreplace")
 
 
 def keep(text: str, job_id: str) -> str:
