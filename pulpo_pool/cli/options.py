@@ -119,7 +119,7 @@ def opened_queue(flags: Flags) -> Iterator[QueueAdapter]:
         queues=settings.queues,
         lease=settings.lease,
         codec=Codec(settings.serializer, settings.max_message_bytes),
-        evidence=settings.evidence_file,
+        evidence_file=settings.evidence_file,
     ) as adapter:
         yield adapter
 

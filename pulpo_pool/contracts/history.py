@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from pulpo_pool.contracts.bench import HELD_BY, Bench, reserve
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pulpo_pool.queues.adapter import QueueAdapter
 
 DEATH = Setback(
-    at=1_800_000_000.0,
+    at=0.0,
     attempt=0,
     outcome="",
     error="killed by signal 11",
@@ -106,13 +107,15 @@ class HistoryContract(Bench):
         worker.bury(reserve(worker), reason=BuryReason.EXHAUSTED, error="enough")
         worker.kick([job_id])
         kicked = self.queue().peek(job_id)
-        self.fail(worker, "again %d")
+        self.fail(worker, "again %d", 2)
         failed = self.queue().peek(job_id)
 
         assert (kicked.state, kicked.reason, kicked.error) == (JobState.READY, None, None)
         assert [each.error for each in kicked.history] == ["boom 1", "enough"]
-        assert [each.error for each in failed.history] == ["boom 1", "enough", "again 1"]
-        assert (failed.reason, failed.error) == (None, "again 1")
+        assert [each.error for each in failed.history] == [
+            "boom 1", "enough", "again 1", "again 2",
+        ]  # fmt: skip
+        assert (failed.reason, failed.error) == (None, "again 2")
 
     def test_the_first_setback_and_the_newest_are_kept(self, worker: QueueAdapter) -> None:
         """The others are not: a job must not grow with its attempts."""
@@ -145,11 +148,12 @@ class HistoryContract(Bench):
     def test_a_burial_may_tell_of_the_attempt_that_is_to_blame(self, worker: QueueAdapter) -> None:
         """As for a job that killed its worker, which the next worker buries."""
         job_id = worker.enqueue(self.say())
-        worker.settle(Bury(reserve(worker), BuryReason.CRASHED, "killed by signal 11", DEATH))
+        death = msgspec.structs.replace(DEATH, at=self.clock.now())
+        worker.settle(Bury(reserve(worker), BuryReason.CRASHED, "killed by signal 11", death))
         (told,) = self.queue().peek(job_id).history
 
         assert (told.outcome, told.reason, told.signal) == ("buried", "crashed", 11)
-        assert (told.at, told.max_rss, told.stack) == (DEATH.at, DEATH.max_rss, DEATH.stack)
+        assert (told.at, told.max_rss, told.stack) == (death.at, DEATH.max_rss, DEATH.stack)
 
     @pytest.mark.parametrize(
         ("fate", "max_crashes", "outcome", "reason"),

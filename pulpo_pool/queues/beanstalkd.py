@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Final, Unpack
 import greenstalk
 
 from pulpo_pool.errors import NoSuchJob, QueueUnavailable, ReservationLost
+from pulpo_pool.queues import beanstalkd_evidence as evidence
 from pulpo_pool.queues import beanstalkd_jobs as jobs
 from pulpo_pool.queues import beanstalkd_people as people
 from pulpo_pool.queues import beanstalkd_replace
 from pulpo_pool.queues.adapter import (
     AdapterOptions,
-    Bury,
     Commit,
-    JobState,
     QueueAdapter,
     Reservation,
     Settled,
@@ -35,8 +34,7 @@ from pulpo_pool.queues.beanstalkd_link import (
     whole_seconds,
 )
 from pulpo_pool.queues.beanstalkd_replace import Draft
-from pulpo_pool.queues.evidence import LONGEST_KEPT, EvidenceStore, JobName
-from pulpo_pool.queues.history import crash_setback, setback_of
+from pulpo_pool.queues.evidence import EvidenceStore
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
     from pulpo_pool.queues.adapter import (
         CrashLimit,
         JobRecord,
+        JobState,
         Judge,
         Numbering,
         QueueStats,
@@ -56,7 +55,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT: Final = 11_300
 DEFAULT_SOCKET_TIMEOUT: Final = 10.0  # seconds
-_TIDIED_AT_ONCE: Final = 1_000  # jobs asked about: some ten milliseconds of the server's time
 
 
 class BeanstalkdQueueAdapter(QueueAdapter):
@@ -66,7 +64,7 @@ class BeanstalkdQueueAdapter(QueueAdapter):
     hands the jobs of a closed connection back at once, those of a host that vanished when their
     lease ends. `socket_timeout` is in seconds: a server that is silent for longer counts as away.
     Every verb reconnects if it must. `encoding` is that of the jobs' bytes in the tubes. What
-    became of attempts, which the server does not keep, goes into the file `evidence`.
+    became of attempts, which the server does not keep, goes into `evidence_file`.
     """
 
     def __init__(
@@ -76,14 +74,14 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         *,
         socket_timeout: float = DEFAULT_SOCKET_TIMEOUT,
         encoding: str = "utf-8",
-        evidence: Path | None = None,
+        evidence_file: Path | None = None,
         **options: Unpack[AdapterOptions],
     ) -> None:
         super().__init__(**options)
         checked_tubes(self.queues)
         self.where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._address = (host, port, socket_timeout)
-        self.evidence = EvidenceStore(evidence, self.where) if evidence else None
+        self.evidence = EvidenceStore(evidence_file, self.where) if evidence_file else None
         self._tidied_up_to = ""
         self._encoding = encoding
         self._published_lease = whole_seconds(self.lease, least=1)  # whatever touches learn
@@ -214,8 +212,11 @@ class BeanstalkdQueueAdapter(QueueAdapter):
             return Settled.LOST
         try:
             command, call = jobs.verb(link, settlement)
-            if not isinstance(settlement, Commit):
-                self._keep_evidence(link, settlement)  # first: whoever sees it buried asks why
+            if self.evidence is not None and not isinstance(settlement, Commit):
+                # First: whoever sees it buried asks why.
+                evidence.keep(
+                    self.evidence, link, settlement, owner=self.owner, now=self.clock.now()
+                )
             if parks_until is not None and self._granted is None:
                 link.park(parks_until, after=command)
             call()
@@ -227,20 +228,6 @@ class BeanstalkdQueueAdapter(QueueAdapter):
             if link.held.get(number) is reservation:
                 del link.held[number]
         return Settled.DONE
-
-    def _keep_evidence(self, link: Link, settlement: Settlement) -> None:
-        reservation = settlement.reservation
-        facts = jobs.facts_of(link, reservation)
-        setback = setback_of(
-            settlement, attempt=people.attempts(facts), at=self.clock.now(), owner=self.owner
-        )
-        if self.evidence is not None and setback is not None:
-            self.evidence.add(
-                JobName.of(reservation.job_id, reservation.raw),
-                setback,
-                kicks=facts["kicks"],
-                crash=isinstance(settlement, Bury) and settlement.setback is not None,
-            )
 
     def _reclaimed(self, link: Link, reservation: Reservation) -> bool:
         return jobs.reclaim(link, reservation, self._outward(reservation.raw))
@@ -307,27 +294,16 @@ class BeanstalkdQueueAdapter(QueueAdapter):
             seen = self._seen(job_id)
         except NoSuchJob:
             return
-        # The server hands a dead worker's job on at once: the next attempt may be under way.
-        attempt = seen.record.attempts - (seen.record.state is JobState.RESERVED)
-        self.evidence.add(
-            JobName.of(job_id, seen.record.raw),
-            crash_setback(setback, attempt=max(1, attempt)),
-            kicks=seen.kicks,
-            crash=True,
-        )
+        evidence.note_crash(self.evidence, seen, setback)
 
     def tidy(self) -> None:
         """Forget the evidence of jobs that are gone, a part of them at each call."""
         self._check_usable()
-        if self.evidence is None:
-            return
-        now = self.clock.now()
-        self.evidence.forget_before(now - LONGEST_KEPT)
-        failed_at = self.evidence.jobs_after(self._tidied_up_to, _TIDIED_AT_ONCE)
-        self._tidied_up_to = max(failed_at, default="")
-        with self._talking as link:
-            gone = people.gone(link, failed_at, now)
-        self.evidence.forget(gone)
+        if self.evidence is not None:
+            with self._talking as link:
+                self._tidied_up_to = evidence.tidy(
+                    self.evidence, link, self._tidied_up_to, self.clock.now()
+                )
 
     def stats(self) -> Mapping[str, QueueStats]:
         """Return the server's counts of every queue that has jobs, by queue."""
@@ -341,10 +317,7 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         """Return a job in any state without taking it; raise NoSuchJob."""
         self._check_usable()
         seen = self._seen(job_id)
-        if self.evidence is None:
-            return seen.record
-        name = JobName.of(seen.record.job_id, seen.record.raw)
-        return people.with_evidence(seen, self.evidence.of(name, since=seen.published_at))
+        return evidence.with_evidence(self.evidence, seen) if self.evidence else seen.record
 
     def _seen(self, job_id: str) -> people.Seen:
         with self._talking as link:
@@ -391,18 +364,20 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         fresh counts, behind the others of its priority. Raises NoSuchJob, JobReserved.
         """
         self._check_usable()
-        raw = self.codec.encode(message)
         seen = self._seen(job_id)
-        old = JobName.of(seen.record.job_id, seen.record.raw)
+        body = self._outward(self.codec.encode(message))
 
-        def hand_on(number: int) -> None:
+        def stored(number: int) -> None:
             if self.evidence is not None:
-                new = JobName.of(str(number), self._inward(self._outward(raw)))
-                self.evidence.hand_on(old, new, at=self.clock.now(), kicks=seen.kicks)
+                now = self.clock.now()
+                evidence.hand_on(self.evidence, seen, str(number), self._inward(body), now)
 
-        draft = Draft(self._outward(raw), priority_of(message, seen.record), hand_on)
+        draft = Draft(body, priority_of(message, seen.record), stored)
         with self._talking as link:
-            return beanstalkd_replace.replace(link, int(seen.record.job_id), draft)
+            new_id = beanstalkd_replace.replace(link, int(seen.record.job_id), draft)
+        if self.evidence is not None:
+            self.evidence.forget([seen.record.job_id])
+        return new_id
 
     def delete(self, job_id: str) -> None:
         """Remove a job; raise NoSuchJob, or QueueError for one that a worker holds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
     from pulpo_pool.codec import Codec
     from pulpo_pool.queues.beanstalkd_link import Link
-    from pulpo_pool.queues.evidence import Past
 
 MOST_IDS: Final = 200_000  # walked by one list: some seconds on a quiet server
 ATTEMPTS_A_KICK: Final = 20  # that a kick forgives: the server itself cannot count anew
@@ -77,32 +75,6 @@ def peek(link: Link, job_id: str, codec: Codec, now: float) -> Seen:
         due=now + facts["time-left"] if timed else None,
     )
     return Seen(record, facts["kicks"], now - facts["age"] - 1)
-
-
-def with_evidence(seen: Seen, past: Past) -> JobRecord:
-    """Return a job's record with what the state directory knows of it.
-
-    After a kick that is history; before one the last setback is also what is wrong now.
-    """
-    record = seen.record
-    if not past.history or seen.kicks > past.kicks:
-        return replace(record, history=past.history)
-    last = past.history[-1]
-    buried = record.state is JobState.BURIED and last.outcome == "buried"
-    return replace(
-        record,
-        history=past.history,
-        crashes=past.crashes,
-        reason=last.reason if buried else None,
-        error=last.error,
-    )
-
-
-def gone(link: Link, failed_at: Mapping[str, float], now: float) -> list[str]:
-    """Return those of these jobs that are no more, or whose id is another job's by now."""
-    ids = [int(job_id) for job_id in failed_at]
-    published_at = {str(facts["id"]): now - facts["age"] - 1 for facts in link.facts_of_many(ids)}
-    return [job_id for job_id, at in failed_at.items() if published_at.get(job_id, math.inf) > at]
 
 
 def attempts(facts: greenstalk.StatsJob) -> int:

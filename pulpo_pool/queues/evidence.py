@@ -132,9 +132,15 @@ class EvidenceStore:
         self._store: FileStore | None = None
         self._told = ""
 
-    def add(self, job: JobName, setback: Setback, *, kicks: int, crash: bool) -> None:
-        """Keep a setback. A `crash` is known by its worker, anything else by its attempt too."""
-        attempt = setback.worker if crash else f"{setback.worker} {kicks} {setback.attempt}"
+    def add(
+        self, job: JobName, setback: Setback, *, kicks: int, reserves: int | None = None
+    ) -> None:
+        """Keep a setback of a job that was kicked and reserved so often.
+
+        Without `reserves` it is a crash, of which a worker dies but once.
+        """
+        crash = reserves is None
+        attempt = setback.worker if crash else f"{setback.worker} {reserves}"
         row = (
             self._place,
             *job,

@@ -82,11 +82,11 @@ def open_queue(
     owner: Owner | None = None,
     codec: Codec | None = None,
     clock: Clock | None = None,
-    evidence: Path | None = None,
+    evidence_file: Path | None = None,
 ) -> QueueAdapter:
     """Open the queue at a URL. What the URL says of the lease goes before the argument.
 
-    `evidence` is the file for what became of attempts, where the engine itself cannot keep it.
+    `evidence_file` is for what became of attempts, where the engine itself cannot keep it.
 
     Raises ConfigError if the URL or a queue's name is wrong, QueueUnavailable if the engine
     cannot be reached.
@@ -102,7 +102,7 @@ def open_queue(
     options: dict[str, Any] = {"queues": names, "lease": lease, "owner": owner}
     options |= {"codec": codec, "clock": clock, **address.parameters}
     if not engine.keeps_evidence:
-        options["evidence"] = evidence
+        options["evidence_file"] = evidence_file
     return engine.open(address.target, options)
 
 

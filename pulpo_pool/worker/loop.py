@@ -22,6 +22,7 @@ from pulpo_pool.worker.settle import (
     conclude,
     conclude_crashed,
     conclude_unknown,
+    error_text,
 )
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ class WorkerLoop:
         try:
             message = reservation.message
         except UndecodableMessage as error:
-            return buried(reservation, "", BuryReason.UNDECODABLE, str(error))
+            text = error_text(str(error), None, self._app.redactors)
+            return buried(reservation, "", BuryReason.UNDECODABLE, text)
         request_type = message.request_type
         if self._expired(message):
             return self._expire(reservation, request_type)
@@ -155,6 +157,7 @@ class WorkerLoop:
             handler.retry,
             age=age,
             seconds=seconds,
+            redactors=self._app.redactors,
         )
 
     def _perform(self, handler: Handler, context: JobContext) -> object:

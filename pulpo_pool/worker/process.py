@@ -152,7 +152,12 @@ class Worker:
         queue: QueueAdapter = self._until_it_works()(self._open)
         self._lease = LeaseKeeper(queue, seat.lifeline, self._note_orphaned)
         self._report = WorkerReport(
-            seat, self._metrics, self._fields, self._lease, self._plan.clock
+            seat,
+            self._metrics,
+            self._fields,
+            self._lease,
+            self._plan.clock,
+            redacts=bool(self._app.redactors),
         )
         loop = WorkerLoop(
             queue,

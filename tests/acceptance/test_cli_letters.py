@@ -65,9 +65,8 @@ def broker(request, folder, monkeypatch):
 
 @pytest.fixture
 def queue(broker, folder):
-    with open_queue(
-        broker, queues=("default", "mail"), evidence=folder / ".pulpo" / "evidence.db"
-    ) as queue:
+    evidence = folder / ".pulpo" / "evidence.db"
+    with open_queue(broker, queues=("default", "mail"), evidence_file=evidence) as queue:
         yield queue
 
 

@@ -33,7 +33,7 @@ class TestBeanstalkdQueue(QueueAdapterContract):
 
     def open_queue(self, **options):
         queue = BeanstalkdQueueAdapter(
-            self.server.host, self.server.port, evidence=self.evidence, **options
+            self.server.host, self.server.port, evidence_file=self.evidence, **options
         )
         self.adapters.append(queue)
         return queue

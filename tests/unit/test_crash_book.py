@@ -38,7 +38,7 @@ class FreeingQueue(MemoryQueueAdapter):
 
     def note_crash(self, job_id, setback):
         told = crash_setback(setback, attempt=1)
-        self.evidence.add(JobName.of(job_id, RAW), told, kicks=0, crash=True)
+        self.evidence.add(JobName.of(job_id, RAW), told, kicks=0)
 
 
 @pytest.fixture
