@@ -136,6 +136,8 @@ def _composed(
     about = {
         "version": __version__,
         "name": settings.name,
+        "identity": run_directory.identity,
+        "instance": links.instance,
         "app": settings.app,
         "broker": settings.broker_url,
         "queues": list(settings.queues),
