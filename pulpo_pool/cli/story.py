@@ -186,7 +186,8 @@ def _told(setback: Setback) -> str:
     what = _ENDED.get(setback.reason, "failed")
     end = "; the job was buried" if setback.outcome == "buried" else ""
     cause = setback.error.strip().rpartition("\n")[2]
-    told = f"Attempt {setback.attempt}{who}{where} {what} at {_date(setback.at)}{end}"
+    shown = "; `peek` shows its last stack" if setback.stack else ""
+    told = f"Attempt {setback.attempt}{who}{where} {what} at {_date(setback.at)}{end}{shown}"
     return f"{told}: {cause}" if cause else f"{told}."
 
 
