@@ -17,7 +17,7 @@ from pulpo_pool.cli.options import (
     examples,
     json_option,
     loaded_settings,
-    opened_queue,
+    opened,
     queue_options,
 )
 from pulpo_pool.cli.output import print_json, printable
@@ -47,7 +47,7 @@ def explain(*, job_id: str, as_json: bool, **flags: Any) -> None:
     do, and the app is imported to see whether it has a handler.
     """
     settings = loaded_settings(flags).settings
-    with opened_queue(flags) as adapter:
+    with opened(settings) as adapter:
         record = _found(adapter, job_id)
         ready = record.state is JobState.READY
         in_front = adapter.jobs_in_front(record) if ready else None
