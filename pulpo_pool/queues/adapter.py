@@ -295,6 +295,8 @@ class QueueAdapter(ABC):
     Open an adapter in the process that uses it: it raises WrongProcess after a fork.
     """
 
+    finds_messages: ClassVar[bool] = True  # False: find_message would have to ask for every job
+
     def __init__(
         self,
         *,
@@ -411,6 +413,14 @@ class QueueAdapter(ABC):
     def peek(self, job_id: str) -> JobRecord:
         """Return a job in any state without taking it; raise NoSuchJob."""
 
+    def jobs_in_front(self, record: JobRecord) -> int | None:  # noqa: ARG002 - for who can tell
+        """Return how many ready jobs of its queue run before a ready one; None if not known."""
+        return None
+
+    def find_message(self, message_id: str) -> str | None:  # noqa: ARG002 - for who can search
+        """Return the job_id of a message; None if there is none, or see `finds_messages`."""
+        return None
+
     @abstractmethod
     def list_jobs(self, state: JobState, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
         """Yield the jobs in a state, in the order they would run; of all queues unless named."""
@@ -464,6 +474,17 @@ class QueueAdapter(ABC):
                 f"this {type(self).__name__} was opened in process {self._opened_in} and is used "
                 f"in {os.getpid()}: open it after the fork"
             )
+
+
+def named(message_id: str, candidates: Iterable[tuple[int, bytes]], codec: Codec) -> str | None:
+    """Return which of these jobs, given as number and bytes, has a message of this id."""
+    for number, raw in candidates:
+        try:
+            if codec.decode(raw).id == message_id:
+                return str(number)
+        except UndecodableMessage:
+            continue
+    return None
 
 
 def describe(record: JobRecord) -> dict[str, Any]:

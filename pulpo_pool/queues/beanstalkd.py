@@ -67,6 +67,8 @@ class BeanstalkdQueueAdapter(QueueAdapter):
     became of attempts, which the server does not keep, goes into `evidence_file`.
     """
 
+    finds_messages = False
+
     def __init__(
         self,
         host: str = "127.0.0.1",

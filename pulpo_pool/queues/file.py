@@ -167,6 +167,16 @@ class FileQueueAdapter(QueueAdapter):
         self._check_usable()
         return people.peek(self._store, job_id, self.codec, self.clock.now())
 
+    def jobs_in_front(self, record: JobRecord) -> int | None:
+        """Return how many ready jobs of its queue run before a ready one; an index is counted."""
+        self._check_usable()
+        return people.in_front(self._store, record)
+
+    def find_message(self, message_id: str) -> str | None:
+        """Return the job_id of a message; None if there is none. The bytes of all are searched."""
+        self._check_usable()
+        return people.find_message(self._store, message_id, self.codec)
+
     def list_jobs(self, state: JobState, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
         """Yield the jobs in a state, in the order they would run; of all queues unless named."""
         self._check_usable()
