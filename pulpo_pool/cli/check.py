@@ -36,7 +36,9 @@ _SECRET: Final = re.compile(r"password|secret|token|credential|api.?key", re.IGN
 @click.command(epilog=examples("pulpo-pool check shop:pulpo"))
 @app_argument
 @json_option
-@setting_options("broker", "queues", "workers", "name", "state_dir", "http")
+@setting_options(
+    "broker", "queues", "workers", "name", "state_dir", "http", "drain_timeout", "grace"
+)
 def check(*, as_json: bool, **flags: Any) -> None:
     """Check the settings and the app without running a pool.
 
