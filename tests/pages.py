@@ -79,6 +79,7 @@ class Reader:
 
     def follow(self, text: str) -> None:
         """Type a block; the pools it starts are left alone until they are idle, then drained."""
+        self.folder = self.home
         with ExitStack() as pools:
             for line in filter(str.strip, text.splitlines()):
                 if starts_a_pool(line):
@@ -88,8 +89,9 @@ class Reader:
 
     def type(self, line: str) -> str:
         """Type a line and return what it prints; every `cd` starts from home, in a new terminal."""
-        if line.startswith("cd "):
-            self.folder = self.home / shlex.split(line)[1]
+        words = shlex.split(line, comments=True)
+        if words[0] == "cd":
+            (self.folder,) = (self.home / word for word in words[1:])
             return ""
         self.has_ended_it = line.startswith(("pulpo-pool drain", "pulpo-pool stop"))
         done = subprocess.run(

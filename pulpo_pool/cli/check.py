@@ -72,7 +72,7 @@ def _report(loaded: Loaded, app: Pulpo) -> dict[str, Any]:
 
     settings = loaded.settings
     values = {name: getattr(settings, name) for name in SETTING_FIELDS}
-    values["broker"] = _PASSWORD_IN_URL.sub(_HIDDEN, settings.broker_url)
+    values["broker"] = without_password(settings.broker_url)
     values["handlers"] = _without_secrets(settings.handlers)
     return {
         "settings": {
@@ -133,6 +133,11 @@ def _for_people(value: object) -> str:
             return f"{value:g}"
         case _:
             return str(value)
+
+
+def without_password(url: str) -> str:
+    """Return a URL that may be shown."""
+    return _PASSWORD_IN_URL.sub(_HIDDEN, url)
 
 
 def _without_secrets(options: Any) -> Any:

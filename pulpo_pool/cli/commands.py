@@ -34,6 +34,9 @@ SECTIONS: Final[Mapping[str, Mapping[str, CommandEntry]]] = {
         "check": CommandEntry(
             "pulpo_pool.cli.check:check", "Check settings and app without running."
         ),
+        "doctor": CommandEntry(
+            "pulpo_pool.cli.doctor:doctor", "See whether a pool can live here, and what to mend."
+        ),
     },
     "Begin": {
         "init": CommandEntry("pulpo_pool.cli.init:init", "Write a starting app, with its tests."),
