@@ -15,7 +15,7 @@ import sys
 import time
 
 PATIENCE = 20.0  # seconds a server may take to come up or to go
-PACKAGES = {"beanstalkd": "beanstalkd"}  # by program
+PACKAGES = {"beanstalkd": "beanstalkd", "systemd-analyze": "systemd"}  # by program
 
 
 class CannotHave(Exception):
