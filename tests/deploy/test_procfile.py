@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pytest
 from manifests import ROOT
 from pool import PATIENCE, PoolProcess, eventually
 from shops import SHOP
 
+from pulpo_pool.cli.compose import _listener
+from pulpo_pool.errors import AlreadyRunning
+from pulpo_pool.master.listener import PORTS_TRIED
 from pulpo_pool.queues.adapter import QueueStats
+from pulpo_pool.settings import load_settings
 
 HINTS = ("PULPO_POOL", "WEB_CONCURRENCY", "PORT", "PS", "DYNO", "HONCHO")
 
@@ -91,6 +97,20 @@ def test_term_lets_it_finish_what_it_holds_and_loses_nothing(tmp_path):
     assert "worker.1 stopped (rc=0)" in log
     assert pool.numbers("done") == list(range(22))
     assert stats == QueueStats(ready=5)
+
+
+def test_a_platforms_port_that_is_taken_is_no_reason_to_stay_away(tmp_path):
+    """macOS has a service of its own on honcho's 5000. A port that was chosen is another matter."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        environ = {"PORT": str(port)}
+        with _listener(load_settings({}, directory=tmp_path, environ=environ)) as listener:
+            found = listener.getsockname()[1]
+        chosen = load_settings({"http": f"127.0.0.1:{port}"}, directory=tmp_path, environ=environ)
+        with pytest.raises(AlreadyRunning):
+            _listener(chosen)
+
+    assert port < found <= port + PORTS_TRIED
 
 
 def test_two_of_them_work_on_one_machine(tmp_path):
