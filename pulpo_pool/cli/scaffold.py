@@ -86,7 +86,7 @@ class Scaffold:
         parts = [*([] if extras and self.has_app else [APP]), *extras]
         words = _words(folder)
         self.drafts = [
-            Draft(_filled(path, words), _filled(_template(name), words))
+            Draft(filled(path, words), filled(template(name), words))
             for part in parts
             for path, name in _FILES[part].items()
         ]
@@ -135,9 +135,9 @@ class Scaffold:
         return [] if here else [f"cd {shlex.quote(str(self.folder))}"]
 
     def _lines(self, commands: Sequence[tuple[str, str]]) -> Iterator[str]:
-        filled = [(_filled(command, self._spoken), remark) for command, remark in commands]
-        width = max(len(command) for command, _ in filled)
-        for command, remark in filled:
+        lines = [(filled(command, self._spoken), remark) for command, remark in commands]
+        width = max(len(command) for command, _ in lines)
+        for command, remark in lines:
             yield f"{command:<{width}}  # {remark}" if remark else command
 
 
@@ -185,9 +185,11 @@ def _deployment_name(text: str) -> str:
     return sound or "app"
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """Return the text of a file to be, with the places for names."""
     return (files("pulpo_pool.cli") / "templates" / f"{name}.template").read_text("utf-8")
 
 
-def _filled(text: str, words: Mapping[str, str]) -> str:
+def filled(text: str, words: Mapping[str, str]) -> str:
+    """Return a text with its names in place."""
     return Template(text).substitute(words)

@@ -15,7 +15,7 @@ from pages import ROOT, Reader
 from pool import queue_in
 
 from pulpo_pool.cli.main import cli
-from pulpo_pool.cli.scaffold import EXTRAS, Scaffold
+from pulpo_pool.cli.scaffold import EXTRAS, Scaffold, filled, template
 from pulpo_pool.queues.adapter import QueueStats
 from pulpo_pool.settings import SETTING_FIELDS, load_settings
 
@@ -147,7 +147,7 @@ def test_dry_run_shows_every_text_and_writes_nothing(init, tmp_path):
 
     assert result.exit_code == 0
     assert "==> new/shop/jobs.py <==\n" in result.stdout
-    assert "worker: pulpo-pool" in result.stdout
+    assert "==> new/shop/Procfile <==\nworker: " in result.stdout
     assert "def greet(name: str)" in result.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -180,8 +180,58 @@ def deployed(init, tmp_path):
     return tmp_path / ODD
 
 
+DEPLOY = ROOT / "deploy"
+
+
 def test_the_procfile_is_the_one_that_is_tested_with_honcho(deployed):
     assert (deployed / "Procfile").read_text() == (ROOT / "Procfile").read_text()
+
+
+def test_the_unit_is_the_one_in_deploy_with_its_names_filled_in(tmp_path):
+    words = {"name": "pulpo-pool", "folder": "/srv/pulpo-pool"}
+    words["program"] = "/opt/pulpo-pool/bin/pulpo-pool"
+    ours = filled(template("unit.service"), words)
+    theirs = (DEPLOY / "systemd" / "pulpo-pool.service").read_text()
+
+    assert ours[ours.index("[Unit]") :] == theirs[theirs.index("[Unit]") :]
+
+
+def test_the_image_ends_as_the_one_in_deploy(deployed):
+    """They differ in where the program comes from, not in how it runs."""
+    ours, theirs = (
+        set((folder / "Dockerfile").read_text().splitlines())
+        for folder in (deployed, DEPLOY / "docker")
+    )
+    of_its_own = {line for line in theirs - ours if not line.startswith(("#", "COPY", "    "))}
+
+    assert of_its_own == {
+        "WORKDIR /src",
+        "RUN /opt/pulpo-pool/bin/pip install --no-cache-dir --compile .",
+    }
+
+
+def test_the_pod_is_the_one_in_deploy_but_for_what_is_the_apps(deployed):
+    ours, our_budget = yaml.safe_load_all((deployed / "deploy" / "kubernetes.yaml").read_text())
+    base = DEPLOY / "kubernetes" / "base"
+    theirs, their_budget = (
+        yaml.safe_load((base / name).read_text()) for name in ("deployment.yaml", "pdb.yaml")
+    )
+    own = {"env", "image", "resources", "volumeMounts"}
+    pods = [each["spec"]["template"]["spec"] for each in (ours, theirs)]
+    containers = [
+        {key: value for key, value in pod["containers"][0].items() if key not in own}
+        for pod in pods
+    ]
+    budgets = [
+        {key: value for key, value in each["spec"].items() if key != "selector"}
+        for each in (our_budget, their_budget)
+    ]
+
+    assert containers[0] == containers[1]
+    assert budgets[0] == budgets[1]
+    assert pods[0]["securityContext"] == pods[1]["securityContext"]
+    assert ours["spec"]["strategy"] == theirs["spec"]["strategy"]
+    assert {"automountServiceAccountToken", "enableServiceLinks"} <= pods[0].keys()
 
 
 def test_systemd_finds_nothing_wrong_with_the_unit(deployed):
@@ -196,7 +246,6 @@ def test_systemd_finds_nothing_wrong_with_the_unit(deployed):
 
     assert (done.returncode, done.stderr) == (0, "")
     assert f"WorkingDirectory={str(deployed).replace('%', '%%')}\n" in said
-    assert re.search(r"^TimeoutStopSec=(\d+)$", said, re.MULTILINE)[1] == "40"
 
 
 def test_the_dockerfile_copies_what_is_there_and_sets_what_can_be_set(deployed):
@@ -207,7 +256,7 @@ def test_the_dockerfile_copies_what_is_there_and_sets_what_can_be_set(deployed):
     assert [path for path in copied if not (deployed / path).exists()] == []
     assert set(re.findall(r"PULPO_POOL_\w+", text)) <= variables
     assert re.search(r"^USER \d+:\d+$", text, re.MULTILINE)
-    assert "ENV PATH=/opt/venv/bin:$PATH" in text
+    assert 'ENV PATH="/opt/pulpo-pool/bin:$PATH"' in text
 
 
 def test_hadolint_finds_nothing_wrong_with_the_dockerfile(deployed):
