@@ -403,6 +403,10 @@ class QueueAdapter(ABC):
     def rest(self) -> None:  # noqa: B027 - most engines wait only inside a call
         """Reserve nothing until the next dequeue, even where an engine's wait outlives a call."""
 
+    def engine(self) -> str:
+        """Return what keeps the jobs, and its version, for people; "" where there is no telling."""
+        return ""
+
     @abstractmethod
     def stats(self) -> Mapping[str, QueueStats]:
         """Return the counts of every queue that has jobs, by queue."""

@@ -281,6 +281,13 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         self._check_usable()
         return []
 
+    def engine(self) -> str:
+        """Return the server's version."""
+        self._check_usable()
+        with self._talking as link:
+            version = link.client.stats()["version"]
+        return f"beanstalkd {version}".replace('"', "")
+
     def numbering(self) -> Numbering:
         """Return the server's life: without a log it counts jobs from 1 at every start."""
         self._check_usable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Unpack
 
@@ -154,6 +155,10 @@ class FileQueueAdapter(QueueAdapter):
         rescued = self._store.write(file_rescue.carry_out, plans, self.clock.now())
         self._ring({job.queue for job in rescued if job.state is not JobState.BURIED})
         return rescued
+
+    def engine(self) -> str:
+        """Return the version of the embedded SQLite."""
+        return f"SQLite {sqlite3.sqlite_version}"
 
     def stats(self) -> Mapping[str, QueueStats]:
         """Return the counts of every queue that has jobs, by queue."""
