@@ -132,11 +132,16 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """Again, after `delay` seconds, with what went wrong for people to read."""
+    """Again, after `delay` seconds, with what went wrong for people to read.
+
+    `free` says that nothing was tried: it costs no attempt where the engine counts them itself,
+    and what went wrong before stays with the job.
+    """
 
     reservation: Reservation
     delay: float = 0.0
     error: str = ""
+    free: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,10 @@ DELETE FROM jobs WHERE id = ? AND token = ? AND state = 2;
 UPDATE jobs SET state = ?, due = ?, error = ?, owner = NULL
 WHERE id = ? AND token = ? AND state = 2;
 
+-- name: put_back
+UPDATE jobs SET state = ?, due = ?, attempts = max(0, attempts - 1), owner = NULL
+WHERE id = ? AND token = ? AND state = 2;
+
 -- name: bury
 UPDATE jobs SET state = 3, due = NULL, reason = ?, error = ?, owner = NULL
 WHERE id = ? AND token = ? AND state = 2;

@@ -38,6 +38,7 @@ _PROMOTE: Final = SQL["promote"]
 _HAS_READY: Final = SQL["has_ready"]
 _COMMIT: Final = SQL["commit"]
 _ROLLBACK: Final = SQL["rollback"]
+_PUT_BACK: Final = SQL["put_back"]
 _BURY: Final = SQL["bury"]
 _TOUCH: Final = SQL["touch"]
 
@@ -129,10 +130,13 @@ class Turns:
         match settlement:
             case Commit():
                 done = cursor.execute(_COMMIT, lease)
-            case Rollback(delay=delay, error=error):
+            case Rollback(delay=delay, error=error, free=free):
                 due = self._adapter.clock.now() + delay if delay > 0 else None
                 state = _READY if due is None else _DELAYED
-                done = cursor.execute(_ROLLBACK, (state, due, kept(error), *lease))
+                if free:
+                    done = cursor.execute(_PUT_BACK, (state, due, *lease))
+                else:
+                    done = cursor.execute(_ROLLBACK, (state, due, kept(error), *lease))
                 rings = (held.queue,)
             case Bury(reason=reason, error=error):
                 done = cursor.execute(_BURY, (reason.value, kept(error), *lease))

@@ -113,8 +113,11 @@ class MemoryQueueAdapter(QueueAdapter):
             match settlement:
                 case Commit():
                     del self.store.jobs[job.number]
-                case Rollback(delay=delay, error=error):
-                    job.error = error
+                case Rollback(delay=delay, error=error, free=free):
+                    if free:
+                        job.attempts -= 1
+                    else:
+                        job.error = error
                     self.store.put_back(job, self.clock.now() + delay if delay > 0 else None)
                 case Bury(reason=reason, error=error):
                     self.store.set_aside(job, reason, error)

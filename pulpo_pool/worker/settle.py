@@ -49,7 +49,8 @@ def answer_of_failure(error: BaseException) -> Answer:
         # A subclass may not have called its parent, so nothing of it is relied upon; the retry
         # policy refuses a wait that is none.
         wait = getattr(error, "retry_in", None)
-        return Answer(RequestResult(ResultKind.TRANSIENT, _said(error), wait))
+        pause = getattr(error, "pause", None)
+        return Answer(RequestResult(ResultKind.TRANSIENT, _said(error), wait, pause=pause))
     if isinstance(error, Fatal):
         return Answer(RequestResult(ResultKind.FATAL, _said(error)), error)
     return Answer(RequestResult.transient(), error)
@@ -63,8 +64,12 @@ def conclude(
     *,
     age: float,
     seconds: float,
+    shortest_wait: float = 0.0,
 ) -> JobDone:
-    """Return the attempt's end and the settlement it calls for. `age` is since publishing."""
+    """Return the attempt's end and the settlement it calls for. `age` is since publishing.
+
+    A job that is tried again waits for `shortest_wait` seconds at least.
+    """
     result, error = answer.result, answer.error
     text = error_text(result.error, error)
     if result.kind is ResultKind.SUCCESS:
@@ -79,7 +84,7 @@ def conclude(
             reservation,
             request_type,
             JobOutcome.RETRIED,
-            Rollback(reservation, decision.seconds, text),
+            Rollback(reservation, max(decision.seconds, shortest_wait), text),
             seconds,
             error,
             _reason_to_retry(error),

@@ -16,6 +16,7 @@ class TestBeanstalkdQueue(QueueAdapterContract):
     moment = 1.0  # the server counts delays and leases in whole seconds
     rescues = False
     keeps_evidence = False
+    counts_attempts = False
     removes_reserved = False
     refused_names = frozenset({"größe/漢字 x", "'; --", "a|b:c"})
 
