@@ -15,7 +15,11 @@ import sys
 import time
 
 PATIENCE = 20.0  # seconds a server may take to come up or to go
-PACKAGES = {"beanstalkd": "beanstalkd", "strace": "strace"}  # by program
+PACKAGES = {  # by program
+    "beanstalkd": "beanstalkd",
+    "strace": "strace",
+    "systemd-analyze": "systemd",
+}
 
 
 class CannotHave(Exception):

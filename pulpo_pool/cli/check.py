@@ -36,12 +36,15 @@ _SECRET: Final = re.compile(r"password|secret|token|credential|api.?key", re.IGN
 @click.command(epilog=examples("pulpo-pool check shop:pulpo"))
 @app_argument
 @json_option
-@setting_options("broker", "queues", "workers", "name", "state_dir", "http")
+@setting_options(
+    "broker", "queues", "workers", "name", "state_dir", "http", "drain_timeout", "grace"
+)
 def check(*, as_json: bool, **flags: Any) -> None:
     """Check the settings and the app without running a pool.
 
-    Prints each setting with the place it comes from, and the app's handlers with their retry
-    policies. Exits with 2 for a mistake in the settings, 3 for an app that cannot be imported.
+    Prints each setting with the place it comes from, and the app's handlers with their policies
+    of retries and pauses. Exits with 2 for a mistake in the settings, 3 for an app that cannot
+    be imported.
     """
     loaded = loaded_settings(flags)
     with redirect_stdout(sys.stderr):  # what the app prints is not the answer
@@ -70,7 +73,7 @@ def _report(loaded: Loaded, app: Pulpo) -> dict[str, Any]:
 
     settings = loaded.settings
     values = {name: getattr(settings, name) for name in SETTING_FIELDS}
-    values["broker"] = _PASSWORD_IN_URL.sub(_HIDDEN, settings.broker_url)
+    values["broker"] = without_password(settings.broker_url)
     values["handlers"] = _without_secrets(settings.handlers)
     return {
         "settings": {
@@ -84,6 +87,7 @@ def _report(loaded: Loaded, app: Pulpo) -> dict[str, Any]:
                 "request_type": handler.request_type,
                 "callable": handler.description,
                 "retry": handler.retry.describe(),
+                "pause": handler.pauses.describe(),
             }
             for handler in app.registry
         ],
@@ -112,10 +116,11 @@ def _print_for_people(report: Mapping[str, Any]) -> None:
             each["request_type"],
             each["callable"],
             each["retry"] if each["retry"] != usual else "default",
+            each["pause"] or "-",
         )
         for each in report["handlers"]
     ]
-    print_table(("REQUEST TYPE", "HANDLER", "RETRY"), handlers)
+    print_table(("REQUEST TYPE", "HANDLER", "RETRY", "PAUSE"), handlers)
     click.echo(f"\nThe default: {usual}")
 
 
@@ -131,6 +136,11 @@ def _for_people(value: object) -> str:
             return f"{value:g}"
         case _:
             return str(value)
+
+
+def without_password(url: str) -> str:
+    """Return a URL that may be shown."""
+    return _PASSWORD_IN_URL.sub(_HIDDEN, url)
 
 
 def _without_secrets(options: Any) -> Any:

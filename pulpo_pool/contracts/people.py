@@ -346,6 +346,29 @@ class PeopleContract(Bench):
         assert queue.purge(JobState.READY) == 2_500  # noqa: PLR2004
         assert queue.stats() == {}
 
+    def test_who_counts_the_jobs_in_front_counts_right(self) -> None:
+        """Ready ones of its queue, by priority, then first in, first out; or nobody counts."""
+        queue = self.queue(queues=["x", "y"])
+        ids = queue.enqueue_many(
+            self.say(n, queue=name, priority=priority)
+            for n, (name, priority) in enumerate((("x", 5), ("x", 1), ("y", 0), ("x", 5), ("x", 9)))
+        )
+        queue.enqueue(self.say(queue="x", priority=0, delay=5 * self.moment))
+        counted = [queue.jobs_in_front(queue.peek(job_id)) for job_id in ids]
+
+        assert counted in ([1, 0, 0, 2, 3], [None] * 5)
+
+    def test_a_job_can_be_found_by_its_messages_id(self) -> None:
+        """Among strangers' bytes that speak of it, too; or the engine says that it cannot."""
+        queue = self.queue()
+        self.put_raw("default", b'no message, but "id":"id-\xc3\xa4 1"')
+        other, job_id = queue.enqueue_many([self.say("mentions id-\u00e4 1"), self.say("\u00e4 1")])
+        found = queue.find_message("id-\u00e4 1")
+
+        assert found == (job_id if queue.finds_messages else None)
+        assert found != other
+        assert queue.find_message("id-2") is None
+
     def test_stats_count_each_queue_by_state(self) -> None:
         """Queues without jobs are not there."""
         queue = self.queue(queues=["x", "y"])

@@ -137,14 +137,16 @@ class Commit:
 class Rollback:
     """Again, after `delay` seconds, with what went wrong for people to read.
 
-    `reason` is a word of RetryReason. With neither reason nor error the job is only given back:
-    no setback of it is kept.
+    `free` says that nothing was tried: it costs no attempt where the engine counts them itself,
+    and what went wrong before stays with the job. `reason` is a word of RetryReason. With neither
+    reason nor error the job is only given back: no setback of it is kept.
     """
 
     reservation: Reservation
     delay: float = 0.0
     error: str = ""
     reason: str = ""
+    free: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +295,8 @@ class QueueAdapter(ABC):
     Open an adapter in the process that uses it: it raises WrongProcess after a fork.
     """
 
+    finds_messages: ClassVar[bool] = True  # False: find_message would have to ask for every job
+
     def __init__(
         self,
         *,
@@ -399,6 +403,10 @@ class QueueAdapter(ABC):
     def rest(self) -> None:  # noqa: B027 - most engines wait only inside a call
         """Reserve nothing until the next dequeue, even where an engine's wait outlives a call."""
 
+    def engine(self) -> str:
+        """Return what keeps the jobs, and its version, for people; "" where there is no telling."""
+        return ""
+
     @abstractmethod
     def stats(self) -> Mapping[str, QueueStats]:
         """Return the counts of every queue that has jobs, by queue."""
@@ -408,6 +416,14 @@ class QueueAdapter(ABC):
     @abstractmethod
     def peek(self, job_id: str) -> JobRecord:
         """Return a job in any state without taking it; raise NoSuchJob."""
+
+    def jobs_in_front(self, record: JobRecord) -> int | None:  # noqa: ARG002 - for who can tell
+        """Return how many ready jobs of its queue run before a ready one; None if not known."""
+        return None
+
+    def find_message(self, message_id: str) -> str | None:  # noqa: ARG002 - for who can search
+        """Return the job_id of a message; None if there is none, or see `finds_messages`."""
+        return None
 
     @abstractmethod
     def list_jobs(self, state: JobState, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
@@ -462,6 +478,17 @@ class QueueAdapter(ABC):
                 f"this {type(self).__name__} was opened in process {self._opened_in} and is used "
                 f"in {os.getpid()}: open it after the fork"
             )
+
+
+def named(message_id: str, candidates: Iterable[tuple[int, bytes]], codec: Codec) -> str | None:
+    """Return which of these jobs, given as number and bytes, has a message of this id."""
+    for number, raw in candidates:
+        try:
+            if codec.decode(raw).id == message_id:
+                return str(number)
+        except UndecodableMessage:
+            continue
+    return None
 
 
 def describe(record: JobRecord) -> dict[str, Any]:

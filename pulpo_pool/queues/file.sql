@@ -84,6 +84,10 @@ SELECT attempts, history FROM jobs WHERE id = ? AND token = ? AND state = 2;
 UPDATE jobs SET state = ?, due = ?, error = ?, history = coalesce(?, history), owner = NULL
 WHERE id = ? AND token = ? AND state = 2;
 
+-- name: put_back
+UPDATE jobs SET state = ?, due = ?, attempts = max(0, attempts - 1), owner = NULL
+WHERE id = ? AND token = ? AND state = 2;
+
 -- name: bury
 UPDATE jobs SET state = 3, due = NULL, reason = ?, error = ?, history = ?, owner = NULL
 WHERE id = ? AND token = ? AND state = 2;
@@ -115,6 +119,12 @@ GROUP BY queue, seen_as;
 SELECT id, queue, state, CAST(raw AS BLOB), priority, attempts, crashes, due, owner, reason, error,
     history
 FROM jobs WHERE id = ?;
+
+-- name: in_front
+SELECT count(*) FROM jobs WHERE state = 0 AND queue = ? AND (priority, id) < (?, ?);
+
+-- name: saying
+SELECT id, CAST(raw AS BLOB) FROM jobs WHERE instr(CAST(raw AS BLOB), ?) LIMIT 1000;
 
 -- name: page_standing
 SELECT id, queue, state, CAST(raw AS BLOB), priority, attempts, crashes, due, owner, reason, error,

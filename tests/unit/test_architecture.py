@@ -23,16 +23,17 @@ MAY_IMPORT = {
     "settings": WORDS | {"queues"},
     "app": WORDS | {"publishing", "queues", "settings"},
     "scoreboard": GROUND,
+    "circuits": GROUND | {"scoreboard"},
     "stacks": {"scoreboard"},
     "seat": {"scoreboard", "stacks"},
     "service": POOL,
     "watcher": POOL,
-    "master": POOL,  # never a queue, a handler, a metric or the worker
+    "master": POOL | {"circuits"},  # never a queue, a handler, a metric or the worker
     "metrics": GROUND | {"outcomes", "queues", "scoreboard"},
     "crashes": {"queues", "scoreboard", "setback"},
     "keeper": POOL | WORDS | {"crashes", "metrics", "queues"},
-    "web": POOL | {"metrics"},
-    "worker": POOL | WORDS | {"app", "crashes", "metrics", "queues"},
+    "web": POOL | {"circuits", "metrics"},
+    "worker": POOL | WORDS | {"app", "circuits", "crashes", "metrics", "queues"},
     "testing": WORDS | {"app", "queues", "worker"},
     "contracts": WORDS | {"queues"},
 }
