@@ -31,14 +31,14 @@ _STANDING: Final = {
 _BURIED: Final = {
     "fatal": "its handler said that it will never work",
     "exhausted": "its attempts are used up",
-    "crashed": "it killed its worker too often",
+    "crashed": "its workers died with it too often",
     "undecodable": "its bytes are no message",
     "unknown_type": "no pool that met it has a handler for its type",
     "expired": "it was too late, and on-expired is `bury`",
 }
 _ENDED: Final = {
-    "crash": "killed its worker",
-    "crashed": "killed its worker",
+    "crash": "ended with its worker",
+    "crashed": "ended with its worker",
     "gone": "ended with its pool or host",
     "cut_off": "was cut off when its pool ended",
     "timeout": "ran into its soft time limit",
@@ -104,7 +104,8 @@ def past(facts: Facts) -> Iterator[str]:
     if message is not None:
         yield from _published(message, facts.now)
     if record.crashes:
-        yield f"It killed its worker {_times(record.crashes)}."
+        number = record.crashes
+        yield "A worker died with it." if number == 1 else f"{number} workers died with it."
     yield from _attempts(record)
     if message and facts.told_by and facts.handled is None:
         kind = message.request_type
@@ -358,7 +359,3 @@ def _span(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f} {name}"
     return f"{seconds:.1f} s"
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "watcher": POOL,
     "master": POOL,  # never a queue, a handler, a metric or the worker
     "metrics": GROUND | {"outcomes", "queues", "scoreboard"},
-    "crashes": {"queues", "scoreboard", "setback"},
+    "crashes": {"queues", "scoreboard", "setback", "stacks"},
     "keeper": POOL | WORDS | {"crashes", "metrics", "queues"},
     "web": POOL | {"metrics"},
     "worker": POOL | WORDS | {"app", "crashes", "metrics", "queues"},

@@ -94,7 +94,7 @@ def test_a_wait_is_told_with_its_end():
 def test_a_burial_is_told_with_its_cause():
     text = texts(job("buried", reason="crashed", error="Trace\nsignal 11"))
 
-    assert text == "It is buried, because it killed its worker too often: signal 11"
+    assert text == "It is buried, because its workers died with it too often: signal 11"
     assert "why is not known here" in texts(job("buried"))
 
 
