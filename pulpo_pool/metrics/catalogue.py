@@ -118,6 +118,11 @@ JOB_BURIES: Final = MetricSpec(
     "Jobs set aside for people, by why.",
     ("queue", "request_type", "reason"), {"reason": _words(BuryReason)},
 )  # fmt: skip
+JOBS_PUT_BACK: Final = MetricSpec(
+    "pulpo_jobs_put_back_total", Kind.COUNTER, Source.WORKER,
+    "Times that a job was not begun, as its request_type was paused or it had just crashed.",
+    ("queue", "request_type"),
+)  # fmt: skip
 SETTLEMENTS_LOST: Final = MetricSpec(
     "pulpo_job_settlements_lost_total", Kind.COUNTER, Source.WORKER,
     "Attempts whose lease ended before they were settled: their jobs may run twice.",
@@ -193,6 +198,15 @@ MASTER_HEARTBEAT: Final = MetricSpec(
     "pulpo_master_heartbeat_timestamp_seconds", Kind.GAUGE, Source.SCOREBOARD,
     "When the master last went round its loop.",
 )  # fmt: skip
+PAUSED_UNTIL: Final = MetricSpec(
+    "pulpo_request_type_paused_until_timestamp_seconds", Kind.GAUGE, Source.SCOREBOARD,
+    "When the pause of a request_type ends, or ended without its jobs going on yet; 0: it runs.",
+    ("request_type",),
+)  # fmt: skip
+TYPE_PAUSES: Final = MetricSpec(
+    "pulpo_request_type_pauses_total", Kind.COUNTER, Source.SCOREBOARD,
+    "Pauses of a request_type, because what it depends on was down.", ("request_type",),
+)  # fmt: skip
 FILES_SKIPPED: Final = MetricSpec(
     "pulpo_metrics_files_skipped_total", Kind.COUNTER, Source.WEB,
     "Damaged metrics files left out of a scrape.",
@@ -206,7 +220,8 @@ CATALOGUE: Final = (
     JOBS_FINISHED, JOB_DURATION, JOB_WAIT, JOB_RETRIES, JOB_BURIES, SETTLEMENTS_LOST, RECONNECTS,
     QUEUE_JOBS, QUEUE_SEEN, JOBS_IN_FLIGHT, WORKERS, WORKERS_WANTED, WORKER_FORKS, WORKER_EXITS,
     POOL_STATE, POOL_READY, CRASH_LOOPING, CONFIG_RELOADS, CONFIG_RELOADED, CONFIG_RELOADED_AT,
-    GENERATION, POOL_START, MASTER_HEARTBEAT, FILES_SKIPPED,
+    GENERATION, POOL_START, MASTER_HEARTBEAT, FILES_SKIPPED, JOBS_PUT_BACK, PAUSED_UNTIL,
+    TYPE_PAUSES,
     BUILD_INFO,
 )  # fmt: skip
 
@@ -225,6 +240,7 @@ class JobMetrics:
         self._wait = JOB_WAIT.make(Histogram, registry)
         self._retries = JOB_RETRIES.make(Counter, registry)
         self._buries = JOB_BURIES.make(Counter, registry)
+        self._put_back = JOBS_PUT_BACK.make(Counter, registry)
         self._lost = SETTLEMENTS_LOST.make(Counter, registry)
         self._reconnects = RECONNECTS.make(Counter, registry)
         self._queues: tuple[str, ...] = ()
@@ -254,6 +270,8 @@ class JobMetrics:
             for bury_reason in BuryReason:
                 self._buries.labels(queue, request_type, bury_reason)
             self._duration.labels(queue, request_type)
+            if request_type != UNKNOWN:  # only a type with a handler can be paused
+                self._put_back.labels(queue, request_type)
         for queue in self._queues:
             self._wait.labels(queue)
             self._lost.labels(queue)
@@ -293,6 +311,10 @@ class JobMetrics:
     def job_buried(self, queue: str, request_type: str, reason: BuryReason) -> None:
         """Count a job that was set aside."""
         self._buries.labels(queue, self._label(request_type), reason).inc()
+
+    def job_put_back(self, queue: str, request_type: str) -> None:
+        """Count a job that was not begun."""
+        self._put_back.labels(queue, self._label(request_type)).inc()
 
     def settlement_lost(self, queue: str) -> None:
         """Count an attempt that was settled too late."""

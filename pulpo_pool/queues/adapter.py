@@ -137,14 +137,16 @@ class Commit:
 class Rollback:
     """Again, after `delay` seconds, with what went wrong for people to read.
 
-    `reason` is a word of RetryReason. With neither reason nor error the job is only given back:
-    no setback of it is kept.
+    `free` says that nothing was tried: it costs no attempt where the engine counts them itself,
+    and what went wrong before stays with the job. `reason` is a word of RetryReason. With neither
+    reason nor error the job is only given back: no setback of it is kept.
     """
 
     reservation: Reservation
     delay: float = 0.0
     error: str = ""
     reason: str = ""
+    free: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,6 +434,16 @@ class QueueAdapter(ABC):
         """Make every buried job ready with a fresh count; return how many."""
 
     @abstractmethod
+    def replace(self, job_id: str, message: Message) -> str:
+        """Put a message in the place of a job's own; return its job_id, perhaps a new one.
+
+        The job keeps its state, its queue and its date, and where the engine can its counts and
+        what is known of its failures; a changed priority holds. A job is never lost on the way;
+        an engine that cannot change one may leave both behind if it is cut off. Raises NoSuchJob,
+        JobReserved for one in a worker's hands, InvalidMessage, MessageTooLarge.
+        """
+
+    @abstractmethod
     def delete(self, job_id: str) -> None:
         """Remove a job in any state; raise NoSuchJob."""
 
@@ -481,6 +493,8 @@ def describe(record: JobRecord) -> dict[str, Any]:
         message: Message | None = record.message()
     except UndecodableMessage:
         message = None
+    from pulpo_pool.queues.letters import fingerprint_of  # not for those who only publish
+
     return {
         "job_id": record.job_id,
         "id": message.id if message else None,
@@ -495,7 +509,20 @@ def describe(record: JobRecord) -> dict[str, Any]:
         "crashes": record.crashes,
         "due": record.due,
         "owner": record.owner,
+        "fingerprint": fingerprint_of(record) or None,
         "reason": record.reason,
         "error": record.error,
         "history": [msgspec.structs.asdict(setback) for setback in record.history],
     }
+
+
+def priority_of(message: Message, record: JobRecord) -> int:
+    """Return the priority of a job whose message is replaced: its own, unless that is changed.
+
+    The job's may differ from what its message says: others put jobs into queues as well.
+    """
+    try:
+        before = record.message().priority
+    except UndecodableMessage:
+        return record.priority
+    return record.priority if message.priority == before else message.priority

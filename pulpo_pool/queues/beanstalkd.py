@@ -13,12 +13,14 @@ from pulpo_pool.errors import NoSuchJob, QueueUnavailable, ReservationLost
 from pulpo_pool.queues import beanstalkd_evidence as evidence
 from pulpo_pool.queues import beanstalkd_jobs as jobs
 from pulpo_pool.queues import beanstalkd_people as people
+from pulpo_pool.queues import beanstalkd_replace
 from pulpo_pool.queues.adapter import (
     AdapterOptions,
     Commit,
     QueueAdapter,
     Reservation,
     Settled,
+    priority_of,
 )
 from pulpo_pool.queues.beanstalkd_jobs import BeanstalkdReservation
 from pulpo_pool.queues.beanstalkd_link import (
@@ -31,6 +33,7 @@ from pulpo_pool.queues.beanstalkd_link import (
     unavailable,
     whole_seconds,
 )
+from pulpo_pool.queues.beanstalkd_replace import Draft
 from pulpo_pool.queues.evidence import EvidenceStore
 
 if TYPE_CHECKING:
@@ -355,6 +358,28 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         self._check_usable()
         with self._talking as link:
             return people.kick_all(link, queues)
+
+    def replace(self, job_id: str, message: Message) -> str:
+        """Put a new job with this message in the place of another; return its new job_id.
+
+        The server cannot change a job. The new one has the evidence of the old, but begins with
+        fresh counts, behind the others of its priority. Raises NoSuchJob, JobReserved.
+        """
+        self._check_usable()
+        seen = self._seen(job_id)
+        body = self._outward(self.codec.encode(message))
+
+        def stored(number: int) -> None:
+            if self.evidence is not None:
+                now = self.clock.now()
+                evidence.hand_on(self.evidence, seen, str(number), self._inward(body), now)
+
+        draft = Draft(body, priority_of(message, seen.record), stored)
+        with self._talking as link:
+            new_id = beanstalkd_replace.replace(link, int(seen.record.job_id), draft)
+        if self.evidence is not None:
+            self.evidence.forget([seen.record.job_id])
+        return new_id
 
     def delete(self, job_id: str) -> None:
         """Remove a job; raise NoSuchJob, or QueueError for one that a worker holds."""

@@ -54,6 +54,12 @@ def note_crash(store: EvidenceStore, seen: Seen, setback: Setback) -> None:
     )
 
 
+def hand_on(store: EvidenceStore, old: Seen, job_id: str, raw: bytes, now: float) -> None:
+    """Give a job's past to the one with these bytes that takes its place."""
+    name = JobName.of(old.record.job_id, old.record.raw)
+    store.hand_on(name, JobName.of(job_id, raw), at=now, kicks=old.kicks)
+
+
 def with_evidence(store: EvidenceStore, seen: Seen) -> JobRecord:
     """Return a job's record with what is known of its past.
 

@@ -76,6 +76,14 @@ _JOBS: Final = """
 SELECT job_id, max(at) FROM setbacks WHERE place = ? AND job_id > ?
 GROUP BY job_id ORDER BY job_id LIMIT ?
 """
+# Of their times only the order stays: a job has no past from before it was published. Crashes
+# count no more, and what was forgiven by a kick stays so.
+_HAND_ON: Final = """
+INSERT OR IGNORE INTO setbacks
+    (place, job_id, mark, attempt, at, kicks, crash, worker, outcome, setback)
+SELECT place, ?, ?, job_id || ' ' || attempt, ?, kicks - ?, 0, worker, outcome, setback
+FROM setbacks WHERE job_id = ? AND mark = ? AND setback != '' ORDER BY at, rowid
+"""
 _OLDEST_TENTH: Final = """
 DELETE FROM setbacks WHERE rowid IN (
     SELECT rowid FROM setbacks ORDER BY at LIMIT (SELECT 10 + count(*) / 10 FROM setbacks)
@@ -166,6 +174,12 @@ class EvidenceStore:
                 past = Past(history, kicks, crashes + crash)
         return past
 
+    def hand_on(self, old: JobName, new: JobName, *, at: float, kicks: int) -> None:
+        """Give a job's history to the one that takes its place; `kicks` are the old one's."""
+        with self._degrading():
+            if self._path.exists():
+                self._opened().write(_execute, _HAND_ON, *new, at, kicks, *old)
+
     def crashes(self) -> list[KnownCrash]:
         """Return the crashes of all jobs, the oldest first."""
         rows: list[Any] = []
@@ -241,8 +255,8 @@ def _add(cursor: sqlite3.Cursor, row: tuple[object, ...]) -> None:
             cursor.execute("DELETE FROM setbacks WHERE rowid = ?", (rowid,))
 
 
-def _execute(cursor: sqlite3.Cursor, sql: str) -> None:
-    cursor.execute(sql)
+def _execute(cursor: sqlite3.Cursor, sql: str, *parameters: object) -> None:
+    cursor.execute(sql, parameters)
 
 
 def _execute_many(cursor: sqlite3.Cursor, sql: str, rows: list[tuple[object, ...]]) -> None:

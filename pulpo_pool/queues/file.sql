@@ -84,6 +84,10 @@ SELECT attempts, history FROM jobs WHERE id = ? AND token = ? AND state = 2;
 UPDATE jobs SET state = ?, due = ?, error = ?, history = coalesce(?, history), owner = NULL
 WHERE id = ? AND token = ? AND state = 2;
 
+-- name: put_back
+UPDATE jobs SET state = ?, due = ?, attempts = max(0, attempts - 1), owner = NULL
+WHERE id = ? AND token = ? AND state = 2;
+
 -- name: bury
 UPDATE jobs SET state = 3, due = NULL, reason = ?, error = ?, history = ?, owner = NULL
 WHERE id = ? AND token = ? AND state = 2;
@@ -156,6 +160,9 @@ WHERE id = ?;
 -- name: kick_some
 UPDATE jobs SET state = 0, due = NULL, attempts = 0, crashes = 0, reason = NULL, error = NULL
 WHERE id IN (SELECT id FROM jobs WHERE state = 3 AND queue = ? AND id <= ? LIMIT ?);
+
+-- name: replace
+UPDATE jobs SET raw = ?, priority = ? WHERE id = ?;
 
 -- name: delete
 DELETE FROM jobs WHERE id = ?;

@@ -6,9 +6,9 @@ import heapq
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from pulpo_pool.errors import NoSuchJob
+from pulpo_pool.errors import JobReserved, NoSuchJob
 from pulpo_pool.queues import history
-from pulpo_pool.queues.adapter import JobRecord, JobState, QueueStats, named
+from pulpo_pool.queues.adapter import JobRecord, JobState, QueueStats, named, priority_of
 from pulpo_pool.queues.file_session import SQL
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from pulpo_pool.codec import Codec
+    from pulpo_pool.message import Message
     from pulpo_pool.queues.file_store import FileStore
 
 STATES: Final = (JobState.READY, JobState.DELAYED, JobState.RESERVED, JobState.BURIED)
@@ -88,6 +89,19 @@ def kick(cursor: sqlite3.Cursor, job_ids: Collection[str]) -> Counter[str]:
 def kick_all(store: FileStore, queues: Collection[str]) -> Counter[str]:
     """Make every buried job ready; return how many in which queue."""
     return _in_batches(store, "kick_some", JobState.BURIED, queues)
+
+
+def replace(cursor: sqlite3.Cursor, job_id: str, message: Message, codec: Codec) -> str:
+    """Put a message in the place of a job's own, return its id; raise NoSuchJob, JobReserved."""
+    row = cursor.execute(SQL["peek"], (row_id(job_id),)).fetchone()
+    if row is None:
+        raise _missing(job_id)
+    record = _record(row, codec)
+    if record.state is JobState.RESERVED:
+        raise JobReserved(f"job {job_id} is in a worker's hands")
+    raw = codec.encode(message)
+    cursor.execute(SQL["replace"], (raw, priority_of(message, record), row[0]))
+    return record.job_id
 
 
 def delete(cursor: sqlite3.Cursor, job_id: str) -> None:

@@ -39,6 +39,7 @@ _PROMOTE: Final = SQL["promote"]
 _HAS_READY: Final = SQL["has_ready"]
 _COMMIT: Final = SQL["commit"]
 _ROLLBACK: Final = SQL["rollback"]
+_PUT_BACK: Final = SQL["put_back"]
 _BURY: Final = SQL["bury"]
 _TOUCH: Final = SQL["touch"]
 _HISTORY: Final = SQL["history"]
@@ -131,11 +132,14 @@ class Turns:
         match settlement:
             case Commit():
                 done = cursor.execute(_COMMIT, lease)
-            case Rollback(delay=delay, error=error):
+            case Rollback(delay=delay, error=error, free=free):
                 due = self._adapter.clock.now() + delay if delay > 0 else None
                 state = _READY if due is None else _DELAYED
-                past = self._history(cursor, settlement)
-                done = cursor.execute(_ROLLBACK, (state, due, kept(error), past, *lease))
+                if free:
+                    done = cursor.execute(_PUT_BACK, (state, due, *lease))
+                else:
+                    past = self._history(cursor, settlement)
+                    done = cursor.execute(_ROLLBACK, (state, due, kept(error), past, *lease))
                 rings = (held.queue,)
             case Bury(reason=reason, error=error):
                 past = self._history(cursor, settlement)

@@ -7,7 +7,7 @@ import selectors
 import time
 from typing import TYPE_CHECKING, Unpack
 
-from pulpo_pool.errors import NoSuchJob, QueueUnavailable, ReservationLost
+from pulpo_pool.errors import JobReserved, NoSuchJob, QueueUnavailable, ReservationLost
 from pulpo_pool.queues.adapter import (
     AdapterOptions,
     Bury,
@@ -22,6 +22,7 @@ from pulpo_pool.queues.adapter import (
     Reservation,
     Rollback,
     named,
+    priority_of,
 )
 from pulpo_pool.queues.history import extended, setback_of, setback_of_rescue
 from pulpo_pool.queues.memory_store import Job, MemoryStore
@@ -120,8 +121,11 @@ class MemoryQueueAdapter(QueueAdapter):
             match settlement:
                 case Commit():
                     del self.store.jobs[job.number]
-                case Rollback(delay=delay, error=error):
-                    job.error = error
+                case Rollback(delay=delay, error=error, free=free):
+                    if free:
+                        job.attempts -= 1
+                    else:
+                        job.error = error
                     self.store.put_back(job, self.clock.now() + delay if delay > 0 else None)
                 case Bury(reason=reason, error=error):
                     self.store.set_aside(job, reason, error)
@@ -260,6 +264,19 @@ class MemoryQueueAdapter(QueueAdapter):
         self._check_usable()
         with self.store.lock:
             return self._revive(self._select(JobState.BURIED, queues))
+
+    def replace(self, job_id: str, message: Message) -> str:
+        """Put a message in the place of a job's own; raise NoSuchJob, JobReserved."""
+        self._check_usable()
+        raw = self.codec.encode(message)
+        with self.store.lock:
+            now = self.clock.now()
+            self.store.promote(now)
+            job = self._find(job_id)
+            if job.state is JobState.RESERVED:
+                raise JobReserved(f"job {job_id} is in a worker's hands")
+            self.store.replace(job, raw, priority_of(message, self._record(job, now)))
+            return str(job.number)
 
     def delete(self, job_id: str) -> None:
         """Remove a job in any state; raise NoSuchJob."""

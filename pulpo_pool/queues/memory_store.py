@@ -75,6 +75,12 @@ class MemoryStore:
         job.state, job.due, job.owner = JobState.BURIED, None, None
         job.reason, job.error = reason.value, error
 
+    def replace(self, job: Job, raw: bytes, priority: int) -> None:
+        """Give a job other bytes and another priority; it stays where it is."""
+        job.raw, job.priority = raw, priority
+        if job.state is JobState.READY:
+            self.put_back(job, None)
+
     def lease(self, job: Job, until: float) -> None:
         """Let a reservation last until this date."""
         job.due = until
@@ -114,7 +120,7 @@ class MemoryStore:
         heap = self._ready.get(queue, [])
         while heap:
             job = self.jobs.get(heap[0][1])
-            if job is not None and job.state is JobState.READY:
+            if job is not None and job.state is JobState.READY and job.priority == heap[0][0]:
                 return heap[0]
             heapq.heappop(heap)
         return None

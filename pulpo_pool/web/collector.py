@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pulpo_pool import __version__
+from pulpo_pool.circuits import read_circuits
 from pulpo_pool.metrics import catalogue as metrics
 from pulpo_pool.metrics.catalogue import Kind, MetricSpec, WorkerState
 from pulpo_pool.scoreboard import ExitReason, ForkReason, PoolState, as_text
@@ -52,6 +53,7 @@ class ScoreboardCollector(Collector):
             metrics.WORKER_EXITS, {(r.name.lower(),): header.exits[r] for r in ExitReason}
         )
         yield from self._pool()
+        yield from self._circuits()
         build = (__version__, platform.python_version())
         yield labelled(metrics.BUILD_INFO, {build: 1})
 
@@ -79,6 +81,17 @@ class ScoreboardCollector(Collector):
         ):
             # The scoreboard's times are monotonic; Prometheus compares with the wall clock.
             yield single(spec, now - (monotonic - seen_at) if seen_at else 0)
+
+    def _circuits(self) -> Iterator[Metric]:
+        circuits = read_circuits(self._scoreboard)
+        wall = self._clock.now() - self._clock.monotonic()
+        until: dict[tuple[str, ...], float] = {}
+        pauses: dict[tuple[str, ...], float] = {}
+        for circuit in circuits:
+            until[circuit.request_type,] = circuit.paused_until and wall + circuit.paused_until
+            pauses[circuit.request_type,] = circuit.pauses
+        yield labelled(metrics.PAUSED_UNTIL, until)
+        yield labelled(metrics.TYPE_PAUSES, pauses)
 
     def _in_flight(self) -> Mapping[tuple[str, ...], float]:
         counts: dict[tuple[str, ...], float] = {(queue,): 0 for queue in self._queues.values()}

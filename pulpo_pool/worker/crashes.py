@@ -53,5 +53,5 @@ class CrashCheck:
         if crashes > _AGAIN_AT_ONCE:
             wait = at + crash_delay(crashes, of=(reservation.job_id, worker)) - self._clock.now()
             if wait > 0:
-                return Rollback(reservation, wait)
+                return Rollback(reservation, wait, free=True)
         return None

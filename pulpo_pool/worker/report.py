@@ -10,7 +10,7 @@ from setproctitle import setproctitle
 from pulpo_pool.outcomes import JobOutcome
 from pulpo_pool.queues.adapter import Bury, Rollback
 from pulpo_pool.scoreboard import Activity, as_text, writing
-from pulpo_pool.worker.observer import JobDone, Observer
+from pulpo_pool.worker.observer import JobDone, Observer, PutBack
 
 if TYPE_CHECKING:
     from pulpo_pool.app.context import JobContext
@@ -92,6 +92,12 @@ class WorkerReport(Observer):
         if done.outcome is not JobOutcome.SUCCESS:
             self._explain(done)
         self._fields.job = None
+
+    def put_back(self, back: PutBack) -> None:
+        """Count it; thousands may follow each other, so the log has the pause alone."""
+        self._row.heartbeat = self._clock.monotonic()
+        self._row.activity = Activity.IDLE  # the row still names the job before
+        self._metrics.job_put_back(back.reservation.queue, back.request_type)
 
     def settled(self) -> None:
         """Nothing is in hand: there is no lease to keep."""

@@ -52,13 +52,14 @@ def answer_of_failure(error: BaseException) -> Answer:
         # A subclass may not have called its parent, so nothing of it is relied upon; the retry
         # policy refuses a wait that is none.
         wait = getattr(error, "retry_in", None)
-        return Answer(RequestResult(ResultKind.TRANSIENT, _said(error), wait))
+        pause = getattr(error, "pause", None)
+        return Answer(RequestResult(ResultKind.TRANSIENT, _said(error), wait, pause=pause))
     if isinstance(error, Fatal):
         return Answer(RequestResult(ResultKind.FATAL, _said(error)), error)
     return Answer(RequestResult.transient(), error)
 
 
-def conclude(
+def conclude(  # noqa: PLR0913 - all that decides about an attempt
     reservation: Reservation,
     request_type: str,
     answer: Answer,
@@ -66,9 +67,13 @@ def conclude(
     *,
     age: float,
     seconds: float,
+    shortest_wait: float = 0.0,
     redactors: Sequence[Redactor] = (),
 ) -> JobDone:
-    """Return the attempt's end and the settlement it calls for. `age` is since publishing."""
+    """Return the attempt's end and the settlement it calls for. `age` is since publishing.
+
+    A job that is tried again waits for `shortest_wait` seconds at least.
+    """
     result, error = answer.result, answer.error
     if result.kind is ResultKind.SUCCESS:
         return JobDone(reservation, request_type, JobOutcome.SUCCESS, Commit(reservation), seconds)
@@ -84,7 +89,7 @@ def conclude(
             reservation,
             request_type,
             JobOutcome.RETRIED,
-            Rollback(reservation, decision.seconds, text, reason),
+            Rollback(reservation, max(decision.seconds, shortest_wait), text, reason),
             seconds,
             error,
             reason,
@@ -121,15 +126,6 @@ def conclude_unknown(
             retry_reason=RetryReason.UNKNOWN_TYPE,
         )
     return buried(reservation, request_type, BuryReason.UNKNOWN_TYPE, text)
-
-
-def conclude_crashed(
-    reservation: Reservation, request_type: str, sentence: Bury | Rollback
-) -> JobDone:
-    """Return what becomes, unrun, of a job that killed its workers: buried, or put off."""
-    if isinstance(sentence, Bury):
-        return JobDone(reservation, request_type, JobOutcome.BURIED, sentence)
-    return JobDone(reservation, request_type, JobOutcome.RETRIED, sentence, put_off=True)
 
 
 def buried(

@@ -15,7 +15,9 @@ from pulpo_pool.queues.beanstalkd import BeanstalkdQueueAdapter
 class TestBeanstalkdQueue(QueueAdapterContract):
     moment = 1.0  # the server counts delays and leases in whole seconds
     rescues = False
+    counts_attempts = False
     removes_reserved = False
+    replaces_in_place = False
     refused_names = frozenset({"größe/漢字 x", "'; --", "a|b:c"})
 
     @pytest.fixture(autouse=True)
