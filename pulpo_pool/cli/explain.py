@@ -90,7 +90,8 @@ def _pools(settings: Settings) -> Iterator[PoolSeen]:
             with suppress(PoolNotRunning, CommandRefused):
                 answer = ask(msgspec.structs.replace(settings, name=name), "status")
                 master = answer["master"]
-                yield PoolSeen(master, answer["workers"], _same_queue(settings, master))
+                same, paused = _same_queue(settings, master), answer["paused_request_types"]
+                yield PoolSeen(master, answer["workers"], same, paused)
 
 
 def _same_queue(settings: Settings, master: dict[str, Any]) -> bool:

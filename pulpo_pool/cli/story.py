@@ -21,6 +21,10 @@ _OURS: Final = frozenset(
     {"request_type", "queue", "priority", "not_before", "expiration", "published_at"}
 )
 _UP: Final = ("idle", "busy")
+_OBSTACLES: Final = frozenset(
+    {"no_pool", "queue_not_worked_on", "pool_not_working", "no_worker", "no_handler"}
+    | {"type_paused"}
+)
 _STANDING: Final = {
     "paused": "is paused: `pulpo-pool resume` lets it go on",
     "quiet": "was told to be quiet: it reserves nothing more until `pulpo-pool resume`",
@@ -31,14 +35,14 @@ _STANDING: Final = {
 _BURIED: Final = {
     "fatal": "its handler said that it will never work",
     "exhausted": "its attempts are used up",
-    "crashed": "it killed its worker too often",
+    "crashed": "its workers died with it too often",
     "undecodable": "its bytes are no message",
     "unknown_type": "no pool that met it has a handler for its type",
     "expired": "it was too late, and on-expired is `bury`",
 }
 _ENDED: Final = {
-    "crash": "killed its worker",
-    "crashed": "killed its worker",
+    "crash": "ended with its worker",
+    "crashed": "ended with its worker",
     "gone": "ended with its pool or host",
     "cut_off": "was cut off when its pool ended",
     "timeout": "ran into its soft time limit",
@@ -57,11 +61,23 @@ class PoolSeen:
     master: Mapping[str, Any]
     workers: list[Mapping[str, Any]]
     same_queue: bool = True  # it works on the broker that we look at
+    paused: list[Mapping[str, Any]] = field(default_factory=list)  # request_types, with why
 
     @property
     def name(self) -> str:
         """The name it was started with."""
         return str(self.master["name"])
+
+    def pause_of(self, message: Message | None) -> str:
+        """Return how its type is paused here, as a sentence; nothing if it is not."""
+        kind = message.request_type if message else ""
+        for each in self.paused:
+            if each["request_type"] == kind:
+                left = "one job finds out whether it works again"
+                if each["state"] == "paused":
+                    left = f"for another {_span(each['seconds_left'])}"
+                return f"Pool {self.name} has paused {kind} ({each['cause']}), {left}."
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +120,8 @@ def past(facts: Facts) -> Iterator[str]:
     if message is not None:
         yield from _published(message, facts.now)
     if record.crashes:
-        yield f"It killed its worker {_times(record.crashes)}."
+        number = record.crashes
+        yield "A worker died with it." if number == 1 else f"{number} workers died with it."
     yield from _attempts(record)
     if message and facts.told_by and facts.handled is None:
         kind = message.request_type
@@ -136,9 +153,9 @@ def next_step(facts: Facts, causes: list[Cause]) -> str:
         end = "buried" if facts.on_expired == "bury" else "discarded"
         return f"It is {end} by the worker that takes it next: it has expired."
     attempt = f"attempt {record.attempts + 1}"
-    if record.state is JobState.DELAYED and codes <= {"delayed", "backoff"}:
+    if record.state is JobState.DELAYED and codes <= {"delayed", "backoff", "put_back"}:
         return f"It becomes ready {_until(record.due, facts.now)}; then {attempt} begins."
-    if codes & {"no_pool", "queue_not_worked_on", "pool_not_working", "no_worker", "no_handler"}:
+    if codes & _OBSTACLES:
         return f"It waits for that to change; then {attempt} begins."
     return f"The next worker that is free begins {attempt}."
 
@@ -207,12 +224,14 @@ def _why_delayed(facts: Facts) -> Cause:
     until = _until(record.due, facts.now)
     message = facts.message
     planned = message and message.not_before and message.not_before.timestamp() > facts.now
-    if record.history and not planned:
+    if planned:
+        return Cause("delayed", f"Its publisher wants it to wait: due {until}.")
+    if record.history:
         last = record.history[-1]
         return Cause("backoff", f"It waits after its failed attempt {last.attempt}: due {until}.")
-    if record.attempts and not planned:
+    if record.attempts:
         return Cause("backoff", f"It was put back after attempt {record.attempts}: due {until}.")
-    return Cause("delayed", f"Its publisher wants it to wait: due {until}.")
+    return Cause("put_back", f"It was put back before it was begun: due {until}.")
 
 
 def _what_else(facts: Facts) -> list[Cause]:
@@ -234,7 +253,7 @@ def _what_else(facts: Facts) -> list[Cause]:
         text = f"No pool that runs here works on queue {record.queue}: {names}."
         causes.append(Cause("queue_not_worked_on", text))
     else:
-        causes += _pools_standing(serving)
+        causes += _pools_standing(serving, message)
     if message and facts.handled is False:
         text = f"{facts.told_by} has no handler for {message.request_type}."
         causes.append(Cause("no_handler", text))
@@ -250,7 +269,7 @@ def _no_pool(facts: Facts) -> Cause:
     return Cause("no_pool", f"No pool of this state directory runs{rest}; others are not known.")
 
 
-def _pools_standing(serving: list[PoolSeen]) -> list[Cause]:
+def _pools_standing(serving: list[PoolSeen], message: Message | None) -> list[Cause]:
     """Return why none of these pools takes a job; nothing if one of them could."""
     causes = []
     for pool in serving:
@@ -263,6 +282,8 @@ def _pools_standing(serving: list[PoolSeen]) -> list[Cause]:
             what = ", ".join(f"{number} {word}" for word, number in sorted(states.items()))
             text = f"Pool {pool.name} has no worker that is up ({what or 'none at all'})."
             causes.append(Cause("no_worker", text))
+        elif paused := pool.pause_of(message):
+            causes.append(Cause("type_paused", paused))
         elif not states["idle"]:
             text = f"All {states['busy']} workers of pool {pool.name} are busy."
             causes.append(Cause("busy", text))
@@ -358,7 +379,3 @@ def _span(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f} {name}"
     return f"{seconds:.1f} s"
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"

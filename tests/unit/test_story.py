@@ -27,11 +27,21 @@ def job(state="ready", *, header=None, **fields):
     )
 
 
-def pool(state="running", queues=("mail",), workers=("idle",), *, same_queue=True, **worker):
+def pool(
+    state="running", queues=("mail",), workers=("idle",), *, same_queue=True, paused=(), **worker
+):
     master = {"name": "default", "state": state, "queues": list(queues)}
     master |= {"identity": "id", "instance": "now", "app": None, "broker": "file:q"}
     row = {"slot": 0, "pid": 7, "serial": 9, "job_id": None, "job_seconds": None} | worker
-    return PoolSeen(master, [row | {"state": word} for word in workers], same_queue)
+    return PoolSeen(master, [row | {"state": word} for word in workers], same_queue, list(paused))
+
+
+def pause(request_type="send", state="paused"):
+    told = {"request_type": request_type, "state": state, "seconds_left": 12.0}
+    return told | {"cause": "ConnectionError"}
+
+
+LATER = job("delayed", due=NOW + 5, header={"not_before": written_date(NOW + 5)})
 
 
 def setback(attempt, outcome="retried", **fields):
@@ -70,10 +80,15 @@ def story(record):
         (job(), {"in_front": 0}, []),
         (job(), {"handled": False, "told_by": "App shop"}, ["no_handler"]),
         (job(header={"expiration": written_date(NOW - 1)}), {}, ["expired"]),
-        (job("delayed", due=NOW + 5), {}, ["delayed"]),
-        (job("delayed", due=NOW + 5), {"pools": [pool("paused")]}, ["delayed", "pool_not_working"]),
+        (LATER, {}, ["delayed"]),
+        (LATER, {"pools": [pool("paused")]}, ["delayed", "pool_not_working"]),
         (job("delayed", due=NOW + 5, attempts=2, history=(setback(2),)), {}, ["backoff"]),
         (job("delayed", due=NOW + 5, attempts=2), {}, ["backoff"]),
+        (job("delayed", due=NOW + 5), {}, ["put_back"]),
+        (job(), {"pools": [pool(paused=[pause()])]}, ["type_paused"]),
+        (job(), {"pools": [pool(paused=[pause("other")])]}, []),
+        (job("delayed", due=NOW + 5), {"pools": [pool(paused=[pause()])]},
+         ["put_back", "type_paused"]),
         (job("buried", reason="fatal"), {}, ["buried"]),
         (job("reserved", due=NOW + 5), {"pools": [pool(job_id="17", job_seconds=2.0)]}, []),
         (job("reserved", due=NOW + 5), {}, ["held_elsewhere"]),
@@ -91,10 +106,18 @@ def test_a_wait_is_told_with_its_end():
     assert "due at 2027-01-15 08:01:30Z (in 1.5 min)" in texts(job("delayed", due=NOW + 90))
 
 
+def test_a_pause_of_its_type_is_told_with_its_cause_and_end():
+    paused = texts(job(), pools=[pool(paused=[pause()])])
+    probed = texts(job(), pools=[pool(paused=[pause(state="probing")])])
+
+    assert paused == "Pool default has paused send (ConnectionError), for another 12.0 s."
+    assert probed.endswith("(ConnectionError), one job finds out whether it works again.")
+
+
 def test_a_burial_is_told_with_its_cause():
     text = texts(job("buried", reason="crashed", error="Trace\nsignal 11"))
 
-    assert text == "It is buried, because it killed its worker too often: signal 11"
+    assert text == "It is buried, because its workers died with it too often: signal 11"
     assert "why is not known here" in texts(job("buried"))
 
 
