@@ -282,18 +282,18 @@ def test_a_job_that_is_put_back_spends_no_attempt(seen):
 
 
 def test_a_policy_changed_by_a_deploy_holds_for_jobs_that_wait_already(seen):
-    """The attempts it had before count against the new limit."""
+    """The attempts it had before count against the new limit, whether it is begun again or not."""
     record = seen.record("follows_its_policy")
     tried = seen.pool.numbers("policy")
     buries = [line for line in seen.log if line["message"].startswith("buried (exhausted)")]
     ours = [line for line in buries if line["request_type"] == "follows_its_policy"]
 
     assert len(tried) >= 2
-    assert [line["attempt"] for line in ours] == [tried[-1]]
+    assert len(ours) == 1
     if seen.engine == "file":  # a beanstalkd counts what a leaving worker hands back as well
-        assert tried == list(range(1, record.attempts + 1))
         limit = "(stop_after_attempt(max_attempt_number=1))"
-        assert f"gave up at attempt {record.attempts} {limit}" in record.error
+        assert tried == list(range(1, len(tried) + 1))
+        assert f"gave up at attempt {tried[-1]} {limit}" in record.error
 
 
 def test_a_pool_that_drains_lets_a_job_in_hand_finish(seen):
