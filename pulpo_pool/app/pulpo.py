@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Hook = TypeVar("Hook", bound="Callable[[], object]")
+Redactor = TypeVar("Redactor", bound="Callable[[str], str]")
 
 
 @runtime_checkable
@@ -92,6 +93,7 @@ class Pulpo:
         self._middleware = tuple(middleware)
         self.worker_start_hooks: list[Callable[[], object]] = []
         self.worker_stop_hooks: list[Callable[[], object]] = []
+        self.redactors: list[Callable[[str], str]] = []
         self._engine: Engine = (
             GivenEngine(queue_adapter, clock or queue_adapter.clock)
             if queue_adapter
@@ -273,6 +275,18 @@ class Pulpo:
         """Call a function in every worker that leaves in order, after its last job."""
         self.worker_stop_hooks.append(hook)
         return hook
+
+    def redact(self, function: Redactor) -> Redactor:
+        """Have a function take the secrets out of errors before they are kept or logged.
+
+        It gets what a handler said or the traceback, whole, and returns what others may read.
+        Several are called in turn. If one raises or returns no text, only the exception's type is
+        kept. Raises InvalidHandler for what cannot be called.
+        """
+        if not callable(function):
+            raise InvalidHandler(f"{function!r} cannot be called: redact takes a function")
+        self.redactors.append(function)
+        return function
 
     def __repr__(self) -> str:
         return f"<Pulpo with {len(self._registry)} handlers>"

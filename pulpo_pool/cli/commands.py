@@ -49,10 +49,14 @@ SECTIONS: Final[Mapping[str, Mapping[str, CommandEntry]]] = {
         "stats": CommandEntry("pulpo_pool.cli.stats:stats", "Count the jobs in each state."),
         "list": CommandEntry("pulpo_pool.cli.list_jobs:list_jobs", "List jobs."),
         "peek": CommandEntry("pulpo_pool.cli.peek:peek", "Show a job without taking it."),
+        "explain": CommandEntry(
+            "pulpo_pool.cli.explain:explain", "Tell a job's story, and why it is not running."
+        ),
         "kick": CommandEntry(
             "pulpo_pool.cli.kick:kick", "Make buried or delayed jobs ready again."
         ),
-        "delete": CommandEntry("pulpo_pool.cli.delete:delete", "Remove jobs, by id."),
+        "edit": CommandEntry("pulpo_pool.cli.edit:edit", "Change the message of a waiting job."),
+        "delete": CommandEntry("pulpo_pool.cli.delete:delete", "Remove jobs."),
         "purge": CommandEntry("pulpo_pool.cli.purge:purge", "Remove every job in a state."),
     },
     "A running pool": {

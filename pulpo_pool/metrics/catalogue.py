@@ -120,7 +120,7 @@ JOB_BURIES: Final = MetricSpec(
 )  # fmt: skip
 JOBS_PUT_BACK: Final = MetricSpec(
     "pulpo_jobs_put_back_total", Kind.COUNTER, Source.WORKER,
-    "Times that a job was not begun, since its request_type was paused.",
+    "Times that a job was not begun, as its request_type was paused or it had just crashed.",
     ("queue", "request_type"),
 )  # fmt: skip
 SETTLEMENTS_LOST: Final = MetricSpec(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import greenstalk
 
@@ -38,7 +38,15 @@ def stats(link: Link) -> Mapping[str, QueueStats]:
     return {str(name): count for name, count in counts.items() if count != QueueStats()}
 
 
-def peek(link: Link, job_id: str, codec: Codec, now: float) -> JobRecord:
+class Seen(NamedTuple):
+    """A job as the server shows it; `published_at` is Unix seconds, a second early at most."""
+
+    record: JobRecord
+    kicks: int
+    published_at: float
+
+
+def peek(link: Link, job_id: str, codec: Codec, now: float) -> Seen:
     """Return a job in any state; raise NoSuchJob."""
     number = _number(job_id)
     link.wire.send_ahead((b"peek %d\r\n" % number, b"stats-job %d\r\n" % number))
@@ -55,7 +63,7 @@ def peek(link: Link, job_id: str, codec: Codec, now: float) -> JobRecord:
         raise _missing(job_id)
     state = JobState(facts["state"])
     timed = state in (JobState.DELAYED, JobState.RESERVED)
-    return JobRecord(
+    record = JobRecord(
         job_id=str(number),
         queue=str(facts["tube"]),
         state=state,
@@ -66,6 +74,7 @@ def peek(link: Link, job_id: str, codec: Codec, now: float) -> JobRecord:
         crashes=0,
         due=now + facts["time-left"] if timed else None,
     )
+    return Seen(record, facts["kicks"], now - facts["age"] - 1)
 
 
 def attempts(facts: greenstalk.StatsJob) -> int:
@@ -185,9 +194,9 @@ def purge(link: Link, state: JobState, queues: Collection[str]) -> tuple[int, st
     return removed, unseen if left else ""
 
 
-def recoded(record: JobRecord, inward: Callable[[bytes], bytes]) -> JobRecord:
-    """Return a record whose bytes are in our encoding."""
-    return replace(record, raw=inward(record.raw))
+def recoded(seen: Seen, inward: Callable[[bytes], bytes]) -> Seen:
+    """Return a job whose bytes are in our encoding."""
+    return seen._replace(record=replace(seen.record, raw=inward(seen.record.raw)))
 
 
 def _kicked(link: Link, number: int) -> int:

@@ -172,6 +172,16 @@ class FileQueueAdapter(QueueAdapter):
         self._check_usable()
         return people.peek(self._store, job_id, self.codec, self.clock.now())
 
+    def jobs_in_front(self, record: JobRecord) -> int | None:
+        """Return how many ready jobs of its queue run before a ready one; an index is counted."""
+        self._check_usable()
+        return people.in_front(self._store, record)
+
+    def find_message(self, message_id: str) -> str | None:
+        """Return the job_id of a message; None if there is none. The bytes of all are searched."""
+        self._check_usable()
+        return people.find_message(self._store, message_id, self.codec)
+
     def list_jobs(self, state: JobState, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
         """Yield the jobs in a state, in the order they would run; of all queues unless named."""
         self._check_usable()
@@ -192,6 +202,12 @@ class FileQueueAdapter(QueueAdapter):
         kicked = people.kick_all(self._store, queues)
         self._ring(kicked)
         return kicked.total()
+
+    def replace(self, job_id: str, message: Message) -> str:
+        """Put a message in the place of a job's own; raise NoSuchJob, JobReserved."""
+        self._check_usable()
+        self._promote_all()
+        return self._store.publish(people.replace, job_id, message, self.codec)
 
     def delete(self, job_id: str) -> None:
         """Remove a job in any state; raise NoSuchJob."""

@@ -7,7 +7,7 @@ import selectors
 import time
 from typing import TYPE_CHECKING, Unpack
 
-from pulpo_pool.errors import NoSuchJob, QueueUnavailable, ReservationLost
+from pulpo_pool.errors import JobReserved, NoSuchJob, QueueUnavailable, ReservationLost
 from pulpo_pool.queues.adapter import (
     AdapterOptions,
     Bury,
@@ -21,7 +21,10 @@ from pulpo_pool.queues.adapter import (
     Rescued,
     Reservation,
     Rollback,
+    named,
+    priority_of,
 )
+from pulpo_pool.queues.history import extended, setback_of, setback_of_rescue
 from pulpo_pool.queues.memory_store import Job, MemoryStore
 
 if TYPE_CHECKING:
@@ -110,6 +113,11 @@ class MemoryQueueAdapter(QueueAdapter):
         self._check_usable()
         with self.store.lock:
             job = self._held(settlement.reservation)
+            setback = setback_of(
+                settlement, attempt=job.attempts, at=self.clock.now(), owner=self.owner
+            )
+            if setback is not None:
+                job.history = extended(job.history, setback)
             match settlement:
                 case Commit():
                     del self.store.jobs[job.number]
@@ -171,14 +179,25 @@ class MemoryQueueAdapter(QueueAdapter):
         return rescued
 
     def _take_back(self, job: Job, verdict: Verdict, limit: CrashLimit) -> None:
+        crashed = verdict.fate is Fate.CRASHED
+        buried = crashed and job.crashes + 1 >= limit.max_crashes
         if verdict.evidence:
             job.error = verdict.evidence
+        if job.owner is not None:
+            setback = setback_of_rescue(
+                verdict,
+                attempt=job.attempts,
+                at=self.clock.now(),
+                owner=job.owner,
+                buried=buried,
+            )
+            job.history = extended(job.history, setback)
         if verdict.fate is Fate.CUT_OFF:
             job.attempts -= 1
         delay = 0.0
-        if verdict.fate is Fate.CRASHED:
+        if crashed:
             job.crashes += 1
-            if job.crashes >= limit.max_crashes:
+            if buried:
                 self.store.set_aside(job, BuryReason.CRASHED, verdict.evidence)
                 return
             if job.crashes > 1:
@@ -203,6 +222,22 @@ class MemoryQueueAdapter(QueueAdapter):
         self._check_usable()
         with self.store.lock:
             return self._record(self._find(job_id), self.clock.now())
+
+    def jobs_in_front(self, record: JobRecord) -> int | None:
+        """Return how many ready jobs of its queue run before a ready one."""
+        self._check_usable()
+        place = (record.priority, int(record.job_id))
+        with self.store.lock:
+            self.store.promote(self.clock.now())
+            ready = self._select(JobState.READY, (record.queue,))
+            return sum((job.priority, job.number) < place for job in ready)
+
+    def find_message(self, message_id: str) -> str | None:
+        """Return the job_id of a message; None if there is none. Every job is looked at."""
+        self._check_usable()
+        with self.store.lock:
+            rows = [(job.number, job.raw) for job in self.store.jobs.values()]
+        return named(message_id, rows, self.codec)
 
     def list_jobs(self, state: JobState, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
         """Yield the jobs in a state, in the order they would run; of all queues unless named."""
@@ -229,6 +264,19 @@ class MemoryQueueAdapter(QueueAdapter):
         self._check_usable()
         with self.store.lock:
             return self._revive(self._select(JobState.BURIED, queues))
+
+    def replace(self, job_id: str, message: Message) -> str:
+        """Put a message in the place of a job's own; raise NoSuchJob, JobReserved."""
+        self._check_usable()
+        raw = self.codec.encode(message)
+        with self.store.lock:
+            now = self.clock.now()
+            self.store.promote(now)
+            job = self._find(job_id)
+            if job.state is JobState.RESERVED:
+                raise JobReserved(f"job {job_id} is in a worker's hands")
+            self.store.replace(job, raw, priority_of(message, self._record(job, now)))
+            return str(job.number)
 
     def delete(self, job_id: str) -> None:
         """Remove a job in any state; raise NoSuchJob."""
@@ -285,6 +333,7 @@ class MemoryQueueAdapter(QueueAdapter):
             owner=str(job.owner) if job.owner and not standing else None,
             reason=job.reason,
             error=job.error,
+            history=job.history,
         )
 
     # -- life ---------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from pulpo_pool.worker.settle import (
     buried,
     conclude,
     conclude_unknown,
+    error_text,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from pulpo_pool.app.pulpo import Pulpo
     from pulpo_pool.clock import Clock
     from pulpo_pool.message import Message
-    from pulpo_pool.queues.adapter import QueueAdapter, Reservation
+    from pulpo_pool.queues.adapter import Bury, QueueAdapter, Reservation
     from pulpo_pool.worker.observer import Observer
     from pulpo_pool.worker.settle import Answer
 
@@ -65,7 +66,7 @@ class WorkerLoop:
         limits: LoopLimits,
         clock: Clock,
         stopping: Callable[[], bool] = lambda: False,
-        crash_verdict: Callable[[Reservation], str | None] = lambda _reservation: None,
+        crash_verdict: Callable[[Reservation], Bury | Rollback | None] = lambda _reservation: None,
         *,
         circuits: Circuits | None = None,
     ) -> None:
@@ -127,13 +128,12 @@ class WorkerLoop:
         try:
             message = reservation.message
         except UndecodableMessage as error:
-            return buried(reservation, "", BuryReason.UNDECODABLE, str(error))
+            text = error_text(str(error), None, self._app.redactors)
+            return buried(reservation, "", BuryReason.UNDECODABLE, text)
         request_type = message.request_type
-        if self._expired(message):
-            return self._expire(reservation, request_type)
-        evidence = self._crash_verdict(reservation)
-        if evidence is not None:
-            return buried(reservation, request_type, BuryReason.CRASHED, evidence)
+        unfit = self._unfit(reservation, message)
+        if unfit is not None:
+            return unfit
         handler = self._app.registry.find(request_type)
         if handler is None:
             return conclude_unknown(
@@ -144,6 +144,18 @@ class WorkerLoop:
             if spent is not None:
                 return spent
         return self._unless_paused(reservation, message, handler)
+
+    def _unfit(self, reservation: Reservation, message: Message) -> JobDone | PutBack | None:
+        """Return what becomes of a job that came too late or killed workers, and so is not run."""
+        request_type = message.request_type
+        if self._expired(message):
+            return self._expire(reservation, request_type)
+        sentence = self._crash_verdict(reservation)
+        if sentence is None:
+            return None
+        if isinstance(sentence, Rollback):
+            return PutBack(reservation, request_type, sentence)
+        return JobDone(reservation, request_type, JobOutcome.BURIED, sentence)
 
     def _unless_paused(
         self, reservation: Reservation, message: Message, handler: Handler
@@ -177,6 +189,7 @@ class WorkerLoop:
             age=age,
             seconds=seconds,
             shortest_wait=shortest_wait,
+            redactors=self._app.redactors,
         )
 
     def _tell_circuits(self, handler: Handler, answer: Answer, began: float) -> float:

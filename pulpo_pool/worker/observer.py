@@ -26,7 +26,7 @@ class JobDone:
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
-    """A job that was not begun, since its type is paused: no attempt."""
+    """A job that was not begun, since its type is paused or it has just crashed: no attempt."""
 
     reservation: Reservation
     request_type: str

@@ -145,12 +145,20 @@ class Worker:
         for hook in self._app.worker_start_hooks:
             hook()
         self._crashes = CrashCheck(
-            seat, self._plan.metrics_directory.parent, max_crashes=settings.max_crashes
+            seat,
+            self._plan.metrics_directory.parent,
+            self._plan.clock,
+            max_crashes=settings.max_crashes,
         )
         queue: QueueAdapter = self._until_it_works()(self._open)
         self._lease = LeaseKeeper(queue, seat.lifeline, self._note_orphaned)
         self._report = WorkerReport(
-            seat, self._metrics, self._fields, self._lease, self._plan.clock
+            seat,
+            self._metrics,
+            self._fields,
+            self._lease,
+            self._plan.clock,
+            redacts=bool(self._app.redactors),
         )
         loop = WorkerLoop(
             queue,

@@ -35,7 +35,14 @@ class WorkerReport(Observer):
     """Every job passes through here twice, so the writes are few and plain."""
 
     def __init__(
-        self, seat: Seat, metrics: JobMetrics, fields: Fields, lease: LeaseKeeper, clock: Clock
+        self,
+        seat: Seat,
+        metrics: JobMetrics,
+        fields: Fields,
+        lease: LeaseKeeper,
+        clock: Clock,
+        *,
+        redacts: bool = False,
     ) -> None:
         self._seat = seat
         self._row = seat.work
@@ -43,6 +50,7 @@ class WorkerReport(Observer):
         self._fields = fields
         self._lease = lease
         self._clock = clock
+        self._redacts = redacts  # an exception itself would tell what was taken out of its text
         self._title = ""
         self._waited_for_work = True
 
@@ -148,7 +156,11 @@ class WorkerReport(Observer):
         elif isinstance(settlement, Bury):
             self._metrics.job_buried(reservation.queue, done.request_type, settlement.reason)
             reason, cause = settlement.reason, _last_line(settlement.error)
-            logger.error("buried (%s): %s", reason, cause, exc_info=done.error)
+            if self._redacts:
+                trace = {"pulpo_trace": settlement.error}
+                logger.error("buried (%s): %s", reason, cause, extra=trace)
+            else:
+                logger.error("buried (%s): %s", reason, cause, exc_info=done.error)
 
 
 def _last_line(text: str) -> str:

@@ -18,11 +18,6 @@ from manifests import KUBERNETES, Pod
 from pool import PoolProcess, eventually
 from servers import Beanstalkd
 
-from pulpo_pool.clock import SystemClock
-from pulpo_pool.message import Message
-from pulpo_pool.publishing import Publisher
-from pulpo_pool.queues.opening import open_queue
-
 # Its volumes stay writable, as mounts of their own.
 CONTAINER = """
 set -e
@@ -97,15 +92,15 @@ def run_as_deployed(root, broker):
         prefix=(*UNSHARE, "sh", "-c", CONTAINER, "sh"),
         **environ | moved | {"PULPO_POOL_HTTP": "127.0.0.1:0"},
     ) as pool:
+        pool.broker = broker
         pool.run_directory = root / state / "run" / environ["PULPO_POOL_NAME"]
         pool.ready()
         probes = {
             name: pool.http(pod.container[name]["httpGet"]["path"])[0]
             for name in ("startupProbe", "livenessProbe", "readinessProbe")
         }
-        with open_queue(broker) as queue:
-            messages = [Message(request_type=name, body={"n": 1}) for name in ("spool", "litter")]
-            Publisher(queue, SystemClock()).publish_many(messages)
+        for name in ("spool", "litter"):
+            pool.publish(name, [{"n": 1}])
         for name, outcome in (("spool", "success"), ("litter", "buried")):
             series = {"request_type": name, "outcome": outcome}
             eventually(lambda series=series: pool.counted(FINISHED, **series) == 1, what=name)

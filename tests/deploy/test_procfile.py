@@ -20,6 +20,7 @@ from pulpo_pool.cli.compose import _listener
 from pulpo_pool.errors import AlreadyRunning
 from pulpo_pool.master.listener import PORTS_TRIED
 from pulpo_pool.queues.adapter import QueueStats
+from pulpo_pool.queues.opening import file_url
 from pulpo_pool.settings import load_settings
 
 HINTS = ("PULPO_POOL", "WEB_CONCURRENCY", "PORT", "PS", "DYNO", "HONCHO")
@@ -30,6 +31,7 @@ class Honcho(PoolProcess):
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder, self.log_path = folder, folder / "honcho.log"
+        self.broker = file_url(str(folder / ".pulpo" / "queue.db"))
         (folder / "shop.py").write_text(SHOP)
         (folder / "pulpo-pool.toml").write_text('app = "shop:pulpo"\nworkers = 2\n')
         (folder / "Procfile").write_text((ROOT / "Procfile").read_text())
@@ -62,6 +64,7 @@ class Started(PoolProcess):
 
     def __init__(self, honcho: Honcho, name: str) -> None:
         self.folder, self.log_path, self.process = honcho.folder, honcho.log_path, honcho.process
+        self.broker = honcho.broker
         self.run_directory = honcho.folder / ".pulpo" / "run" / name
 
     def try_status(self):

@@ -13,11 +13,12 @@ PACKAGE = Path(pulpo_pool.__file__).parent
 
 # What everybody may stand on: it knows nothing of queues, workers or masters.
 GROUND = {"__init__", "cgroup", "clock", "errors", "log", "memory", "suggestions"}
-WORDS = GROUND | {"message", "codec", "outcomes", "setback"}
+WORDS = GROUND | {"message", "codec", "fingerprint", "outcomes", "setback"}
 POOL = GROUND | {"scoreboard", "seat", "service", "settings", "stacks"}
 
 MAY_IMPORT = {
     "queues": WORDS,
+    "fingerprint": set(),
     "publishing": WORDS | {"queues"},
     "settings": WORDS | {"queues"},
     "app": WORDS | {"publishing", "queues", "settings"},
@@ -29,7 +30,7 @@ MAY_IMPORT = {
     "watcher": POOL,
     "master": POOL | {"circuits"},  # never a queue, a handler, a metric or the worker
     "metrics": GROUND | {"outcomes", "queues", "scoreboard"},
-    "crashes": {"queues", "scoreboard"},
+    "crashes": {"queues", "scoreboard", "setback", "stacks"},
     "keeper": POOL | WORDS | {"crashes", "metrics", "queues"},
     "web": POOL | {"circuits", "metrics"},
     "worker": POOL | WORDS | {"app", "circuits", "crashes", "metrics", "queues"},

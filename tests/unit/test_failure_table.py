@@ -15,6 +15,7 @@ from failures import FATES, OPTIONS, SHOP
 from loops import Diary
 
 from pulpo_pool.clock import SystemClock
+from pulpo_pool.crashes import Coroner
 from pulpo_pool.keeper.housekeeping import judge_by
 from pulpo_pool.message import Message
 from pulpo_pool.outcomes import JobOutcome
@@ -75,7 +76,7 @@ class Stage:
         serial = self.owner.serial
         death = Death(serial, condemned or reason, status, self.clock.now(), 0, 0.0)
         self.scoreboard.record_death(death)
-        judge = judge_by(self.scoreboard, pool="pool", instance="start")
+        judge = judge_by(self.scoreboard, Coroner("pool", "start"))
         self.queue.rescue(judge, CrashLimit(CRASHES))
 
     def record(self, fate):
