@@ -42,11 +42,19 @@ def commands_under(title, text):
     return re.match(r"(?:  .*\n)*", below)[0].replace("\n  ", "\n").strip()
 
 
+KILL_A_WORKER = (
+    "kill -9 $(pulpo-pool status --json | "
+    """python -c 'import json, sys; """
+    """print(next(w["pid"] for w in json.load(sys.stdin)["workers"] if w["pid"]))')"""
+)
+
+
 def test_from_an_empty_folder_typing_only_what_is_printed(tmp_path):
-    """Tests, publishing, a pool that works it off, a reload, a drain."""
+    """Tests, publishing, a pool that works it off, a reload, a drain; and one kill between."""
     reader = Reader(tmp_path)
     said = reader.type("pulpo-pool init 'my shop' --with procfile")
-    reader.follow(commands_under("Next", said) + "\n" + commands_under("elsewhere", said))
+    printed = [commands_under("Next", said), KILL_A_WORKER, commands_under("elsewhere", said)]
+    reader.follow("\n".join(printed))
     shop = tmp_path / "my shop"
     log = (shop / "pool.log").read_text()
     with queue_in(shop) as queue:
@@ -56,6 +64,7 @@ def test_from_an_empty_folder_typing_only_what_is_printed(tmp_path):
     assert (shop / "greetings.txt").read_text() == "hello world\n"
     assert re.search(r"jobs.py has \d+ words", log)
     assert "generation 2" in log  # it was reloaded
+    assert "was killed by SIGKILL" in log  # and somebody was
     assert left == QueueStats()
     assert "honcho start" in commands_under("Or, deployed", said)
 
