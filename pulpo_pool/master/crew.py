@@ -269,7 +269,7 @@ class Crew:
             self.evidence.keep(slot)
         had_a_job = row is not None and row.activity == Activity.BUSY
         if slot.role is Role.WORKER:
-            self._count_jobs_of(slot)
+            self._keep_accounts_of(slot, ended.cpu, now)
             self._scoreboard.record_death(
                 Death(
                     slot.serial,
@@ -303,11 +303,19 @@ class Crew:
         with writing(life):
             life.state, life.pid = slot.state, 0
 
-    def _count_jobs_of(self, dead: Slot) -> None:
+    def _keep_accounts_of(self, dead: Slot, cpu: float, now: float) -> None:
+        """Add up what a life leaves to its slot, which nobody else writes to any more."""
+        with writing(self._scoreboard.life(dead.index)) as life:
+            life.cpu_before += cpu
         # Read from the row itself: of a row that is torn there is no copy.
         row = self._scoreboard.work(dead.index)
-        if row.serial == dead.serial:
-            self._scoreboard.header.jobs_of_the_dead += row.jobs_done
+        if row.serial != dead.serial:
+            return
+        self._scoreboard.header.jobs_of_the_dead += row.jobs_done
+        if row.busy_since:
+            with writing(row):
+                row.busy += max(0.0, now - row.busy_since)
+                row.busy_since = 0.0
 
     def _end_line(self, template: Slot) -> None:
         """Forget what a dead template still owed us."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -62,16 +63,25 @@ class SlotFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.was_damaged = False  # and so begins anew
         try:
             self._descriptor, self._positions = _open(path)
         except (DamagedFile, IsADirectoryError) as error:
             _quarantine(path, error)
+            self.was_damaged = True
             self._descriptor, self._positions = _open(path)
         try:
             self._map()
         except (OSError, ValueError):
             os.close(self._descriptor)
             raise
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the keys of its series."""
+        return iter(self._positions)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._positions
 
     def cell_of(self, key: str) -> int:
         """Return the index of a series' value in `cells`, adding the series if it is new.

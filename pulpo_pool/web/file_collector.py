@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OURS: Final = "pulpo_"
+_OF_THE_QUEUE: Final = frozenset((metrics.QUEUE_JOBS.name, metrics.QUEUE_OLDEST_READY.name))
 _IN_FILES: Final = frozenset(
     spec.name.removesuffix("_total")
     for spec in CATALOGUE
@@ -55,7 +56,7 @@ class FileCollector(Collector):
         for family in self._merged(list(self._files())):
             if family.name.startswith(_OURS) and family.name not in _IN_FILES:
                 continue  # a handler's metric that would hide one of the pool's
-            if family.name == metrics.QUEUE_JOBS.name and not queue_seen:
+            if family.name in _OF_THE_QUEUE and not queue_seen:
                 continue
             yield family
         yield single(metrics.FILES_SKIPPED, self._skipped)
