@@ -128,13 +128,19 @@ class SlotFile:
         self.cells = memoryview(self._memory).cast("d")
 
 
-def read_positions(content: bytes) -> dict[str, int]:
-    """Return where each series' value lies, in bytes; raise DamagedFile if that is not certain."""
+def used_bytes(content: bytes) -> int:
+    """Return how much of a file is in use; raise DamagedFile if that is not certain."""
     if len(content) < _HEADER.size:
         raise DamagedFile("it is too short to have a header")
-    (used,) = _USED.unpack_from(content)
+    used: int = _USED.unpack_from(content)[0]
     if not _HEADER.size <= used <= len(content) or used % 8:
         raise DamagedFile(f"it claims {used} of {len(content)} bytes")
+    return used
+
+
+def read_positions(content: bytes) -> dict[str, int]:
+    """Return where each series' value lies, in bytes; raise DamagedFile if that is not certain."""
+    used = used_bytes(content)
     positions: dict[str, int] = {}
     at = _HEADER.size
     while at < used:
