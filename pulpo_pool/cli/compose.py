@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pulpo_pool.clock import Clock
     from pulpo_pool.errors import ExitCode
     from pulpo_pool.settings import Loaded, Settings
 
@@ -101,13 +102,38 @@ def _composed(
 ) -> Master:
     clock = SystemClock()
     settings = resettings.of_master
+    scoreboard = _scoreboard(settings, clock)
+    links = _links(scoreboard, run_directory, listener, wires)
+    bodies = Bodies(resettings, directory, run_directory, wires.keeper_bell.reader, listener, links)
+    table = SlotTable.planned(settings.workers, MAX_WORKERS, _services(settings, listener))
+    bodies.lineage = _lineage(bodies, links, table)
+    evidence = Evidence(run_directory.stacks, run_directory.crashes)
+    crew = Crew(table, scoreboard, bodies.lineage, wires, settings, clock, evidence)
+    notifier = Notifier.from_environment(read_environment(), clock)
+    herald = Herald(notifier, table, scoreboard, settings.summary_interval, clock)
+    about = _about(settings, listener)
+    vigil = Vigil(table, scoreboard, settings.sleep_duration)
+    return Master(crew, vigil, scoreboard, wires, run_directory, herald, clock, about, resettings)
+
+
+def _scoreboard(settings: Settings, clock: Clock) -> Scoreboard:
     scoreboard = Scoreboard(MAX_WORKERS + SERVICE_SLOTS)
     header = scoreboard.header
     header.started_at, header.heartbeat = clock.now(), clock.monotonic()
     header.wanted_workers = settings.workers
     count_lines_in(header.log_lines)
     header.last_reload_ok, header.last_reload_at = 1, header.started_at
-    links = Links(
+    return scoreboard
+
+
+def _links(
+    scoreboard: Scoreboard,
+    run_directory: RunDirectory,
+    listener: socket.socket | None,
+    wires: Wires,
+) -> Links:
+    """Return what every child is born with, and which descriptors each role keeps besides."""
+    return Links(
         scoreboard=scoreboard,
         pool=run_directory.identity,
         instance=secrets.token_hex(8),
@@ -122,19 +148,21 @@ def _composed(
         },
         stacks=run_directory.stacks,
     )
-    bodies = Bodies(resettings, directory, run_directory, wires.keeper_bell.reader, listener, links)
-    table = SlotTable.planned(settings.workers, MAX_WORKERS, _services(settings, listener))
+
+
+def _lineage(bodies: Bodies, links: Links, table: SlotTable) -> Lineage:
+    """Return who forks the workers; only the first of the templates is wanted before a reload."""
     lineage = Lineage(DirectSpawner(bodies.by_role(), links), table.of_role(Role.TEMPLATE))
-    bodies.lineage = lineage
     for spare in lineage.templates[1:]:
         spare.retires()
     if lineage.templates:
         adopt_grandchildren()
-    evidence = Evidence(run_directory.stacks, run_directory.crashes)
-    crew = Crew(table, scoreboard, lineage, wires, settings, clock, evidence)
-    notifier = Notifier.from_environment(read_environment(), clock)
-    herald = Herald(notifier, table, scoreboard, settings.summary_interval, clock)
-    about = {
+    return lineage
+
+
+def _about(settings: Settings, listener: socket.socket | None) -> dict[str, Any]:
+    """Return what `status` says of the pool and never changes."""
+    return {
         "version": __version__,
         "name": settings.name,
         "app": settings.app,
@@ -143,8 +171,6 @@ def _composed(
         "http": _address(listener) if listener is not None else None,
         "max_workers": MAX_WORKERS,
     }
-    vigil = Vigil(table, scoreboard, settings.sleep_duration)
-    return Master(crew, vigil, scoreboard, wires, run_directory, herald, clock, about, resettings)
 
 
 def _services(settings: Settings, listener: socket.socket | None) -> tuple[Role, ...]:

@@ -11,7 +11,6 @@ from pulpo_pool.cli.control_client import ask, ask_and_wait
 from pulpo_pool.cli.options import (
     examples,
     json_option,
-    loaded_settings,
     pool_address,
     pool_options,
 )
@@ -31,7 +30,7 @@ _MIB: Final = 1_048_576
 @pool_options
 def status(*, as_json: bool, **flags: Any) -> None:
     """Show the master, its workers and services."""
-    answer = ask(loaded_settings(flags).settings, "status")
+    answer = ask(pool_address(flags), "status")
     if as_json:
         print_json(answer)
         return
@@ -64,7 +63,7 @@ def _no_option(ctx: click.Context, _: click.Parameter, word: str) -> str:
 @pool_options
 def scale(*, workers: str, as_json: bool, **flags: Any) -> None:
     """Change the number of workers; those that go finish their job first."""
-    answer = ask(loaded_settings(flags).settings, "scale", workers)
+    answer = ask(pool_address(flags), "scale", workers)
     _say(answer, f"the pool now wants {answer['workers']} workers", as_json=as_json)
 
 
@@ -116,7 +115,7 @@ def stop(*, wait: bool, as_json: bool, **flags: Any) -> None:
 @pool_options
 def recycle(*, slot: str, as_json: bool, **flags: Any) -> None:
     """Replace the worker in SLOT, or all of them a quarter at a time, after their job."""
-    answer = ask(loaded_settings(flags).settings, "recycle", slot)
+    answer = ask(pool_address(flags), "recycle", slot)
     slots = ", ".join(str(number) for number in answer["slots"])
     _say(answer, f"recycling the workers in slots {slots}", as_json=as_json)
 
@@ -149,12 +148,12 @@ def reload(*, as_json: bool, **flags: Any) -> int:
 
 
 def _simple(command: str, flags: Mapping[str, Any], *, as_json: bool) -> None:
-    answer = ask(loaded_settings(flags).settings, command)
+    answer = ask(pool_address(flags), command)
     _say(answer, f"the pool is {answer['state']}", as_json=as_json)
 
 
 def _end(command: str, flags: Mapping[str, Any], *, wait: bool, as_json: bool) -> None:
-    settings = loaded_settings(flags).settings
+    settings = pool_address(flags)
     if wait:
         answer = ask_and_wait(settings, command)
         _say(answer | {"state": "stopped"}, "the pool has ended", as_json=as_json)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pulpo_pool.cli.control_client import ask
-from pulpo_pool.cli.options import examples, json_option, loaded_settings, pool_options
+from pulpo_pool.cli.options import examples, json_option, pool_address, pool_options
 from pulpo_pool.cli.output import print_json, printable
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def dump(*, slot: str, as_json: bool, **flags: Any) -> None:
 
     They are written by the processes themselves, also by one that is stuck in C code.
     """
-    asked = ask(loaded_settings(flags).settings, "dump", slot)["stacks"]
+    asked = ask(pool_address(flags), "dump", slot)["stacks"]
     texts = _written([Path(entry["path"]) for entry in asked])
     shown = [
         {"label": entry["label"], "pid": entry["pid"], "stacks": text}

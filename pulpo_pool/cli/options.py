@@ -106,9 +106,15 @@ def pool_address(flags: Flags) -> Settings:
 @contextmanager
 def opened_queue(flags: Flags) -> Iterator[QueueAdapter]:
     """Open the configured queue for people's work on it. Raises ConfigError, QueueUnavailable."""
+    with opened(loaded_settings(flags).settings) as adapter:
+        yield adapter
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[QueueAdapter]:
+    """Open the queue of these settings for people's work. Raises ConfigError, QueueUnavailable."""
     from pulpo_pool.queues.opening import check_url, open_queue
 
-    settings = loaded_settings(flags).settings
     if not check_url(settings.broker_url).shared:
         raise ConfigError(
             f"broker {settings.broker_url!r}: lives in one process, and would be gone with this "

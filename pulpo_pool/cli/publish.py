@@ -13,9 +13,16 @@ import click
 import msgspec
 
 from pulpo_pool.cli.job_lines import build_message, check_lines, message_in, read_lines
-from pulpo_pool.cli.options import examples, json_option, opened_queue, queue_options
+from pulpo_pool.cli.options import (
+    examples,
+    json_option,
+    loaded_settings,
+    opened,
+    queue_options,
+)
 from pulpo_pool.cli.output import counted, print_error, print_json
 from pulpo_pool.errors import InvalidMessage, PulpoPoolError
+from pulpo_pool.message import DEFAULT_QUEUE
 from pulpo_pool.publishing import Publisher
 
 if TYPE_CHECKING:
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
 
     from pulpo_pool.message import Message
     from pulpo_pool.publishing import Published
+    from pulpo_pool.settings import Settings
 
 AT_ONCE: Final = 1_000  # jobs in a transaction: other publishers wait for some milliseconds
 
@@ -47,7 +55,12 @@ _NAMES: Final = {
 @click.argument("request_type", required=False)
 @click.option("--body", metavar="JSON", help="The body: an object.")
 @click.option("--payload", metavar="TEXT", help="The body's payload, in place of --body.")
-@click.option("-q", "--queue", metavar="NAME", help="The queue. [default: default]")
+@click.option(
+    "-q",
+    "--queue",
+    metavar="NAME",
+    help="The queue. [default: default, or the first of the settings' queues]",
+)
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="So many jobs alike.")
 @click.option("--delay", type=float, metavar="SECONDS", help="Not before so many seconds.")
 @click.option("--priority", type=int, metavar="N", help="0 is the most urgent. [default: 65536]")
@@ -70,8 +83,10 @@ def publish(
     """
     given = {word: options.pop(word) for word in _NAMES}
     given = {word: value for word, value in given.items() if value is not None}
+    settings = loaded_settings(options).settings
+    given.setdefault("queue", _usual_queue(settings))
     batch = _alike(given, count) if from_file is None else _in_file(from_file, given, count)
-    with opened_queue(options) as adapter:
+    with opened(settings) as adapter:
         publisher = Publisher(adapter)
         batch.check(publisher)
         queues = Counter[str]()
@@ -81,6 +96,11 @@ def publish(
                 print_json({"id": message.id, "job_id": job_id})
     if not as_json:
         click.echo(_summary(queues))
+
+
+def _usual_queue(settings: Settings) -> str:
+    """Return where a job goes that names no queue: never to one that the settings leave out."""
+    return DEFAULT_QUEUE if DEFAULT_QUEUE in settings.queues else settings.queues[0]
 
 
 @dataclass(frozen=True, slots=True)

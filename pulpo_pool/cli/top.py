@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pulpo_pool.cli.control_client import CommandRefused, ask
-from pulpo_pool.cli.options import examples, loaded_settings, pool_options
+from pulpo_pool.cli.options import examples, pool_address, pool_options
 from pulpo_pool.cli.terminal import is_terminal, keyboard
 from pulpo_pool.errors import ExitCode, PoolNotRunning
 
@@ -34,7 +34,7 @@ def top(*, interval: float, count: int | None, **flags: Any) -> ExitCode:
 
     Where there is no terminal, it prints a line for each look.
     """
-    watch = Watch(loaded_settings(flags).settings, interval, count)
+    watch = Watch(pool_address(flags), interval, count)
     if is_terminal():
         with suppress(KeyboardInterrupt), keyboard() as keys:
             watch.live(keys)

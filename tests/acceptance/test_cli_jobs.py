@@ -307,6 +307,19 @@ class TestPublishFromFile:
             ("a", "mail", 5),
         ]
 
+    @pytest.mark.parametrize(
+        ("queues", "queue"), [('["mail", "own"]', "mail"), ('["mail", "default"]', "default")]
+    )
+    def test_without_a_queue_a_job_goes_where_the_configured_workers_look(
+        self, call, folder, queues, queue
+    ):
+        (folder / "pulpo-pool.toml").write_text(f"queues = {queues}")
+
+        alone = call("publish", "a")
+        lines = call("publish", "--from-file", "-", stdin='{"request_type": "a"}\n')
+
+        assert alone.stdout == lines.stdout == f"published 1 job to {queue}\n"
+
     def test_bad_lines_are_named_and_nothing_is_published(self, call, queue):
         bad = [
             (b'{"request_type": "a", "delya": 3}', "delya: no such key; did you mean 'delay'?"),

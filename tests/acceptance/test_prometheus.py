@@ -325,6 +325,15 @@ def test_promtool_finds_no_fault_with_the_names(run):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_the_command_shows_what_a_scrape_gets(run):
+    shown = run.pool.command("metrics")
+
+    assert shown.returncode == 0
+    assert {line.split()[2] for line in shown.stdout.splitlines() if line.startswith("# HELP")} == {
+        line.split()[2] for line in run.exposed.splitlines() if line.startswith("# HELP")
+    }
+
+
 def test_openmetrics_is_what_its_own_parser_reads(run):
     address = run.pool.status()["master"]["http"]
     request = urllib.request.Request(

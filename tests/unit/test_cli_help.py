@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from pulpo_pool import __version__
-from pulpo_pool.cli.commands import COMMANDS, route
+from pulpo_pool.cli.commands import COMMANDS, SECTIONS, route
 from pulpo_pool.cli.main import cli
 from pulpo_pool.suggestions import did_you_mean, nearest
 
@@ -138,6 +138,18 @@ class TestMistypedWords:
         assert result.stderr == (
             "pulpo-pool: pulpo-pool.toml: workrs: no such setting; did you mean 'workers'?\n"
         )
+
+    @pytest.mark.parametrize("name", SECTIONS["A running pool"])
+    def test_a_setting_that_a_running_pool_is_not_found_by_keeps_from_nothing(
+        self, call, tmp_path, name
+    ):
+        """A pool can be looked at and stopped while somebody mends its settings."""
+        (tmp_path / "pulpo-pool.toml").write_text('workrs = 3\nlease = 0\nname = "mine"')
+
+        result = call(name, *(["1"] if name == "scale" else []))
+
+        assert result.exit_code == 1
+        assert result.stderr.startswith("pulpo-pool: no pool named 'mine' runs from .pulpo")
 
     def test_several_mistakes_are_listed(self, call, tmp_path):
         (tmp_path / "pulpo-pool.toml").write_text("workrs = 3\nlease = 0")

@@ -1,0 +1,110 @@
+"""What a job costs, in counts that are the same on every machine: system calls, instructions."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+
+from loops import Bench
+from pool import PoolProcess, publish
+from servers import Beanstalkd, needed
+
+from pulpo_pool import Message
+from pulpo_pool.clock import SystemClock
+from pulpo_pool.publishing import Publisher
+from pulpo_pool.queues.opening import open_queue
+from pulpo_pool.worker.observer import Observer
+
+JOBS = 600
+FIRST, LAST = 100, 500  # between these the worker does nothing but jobs
+APP = """
+import os
+from pulpo_pool import Pulpo
+pulpo = Pulpo()
+out = os.open("done", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+@pulpo.job()
+def mark(n):
+    os.write(out, b"#")
+"""
+MARK = re.compile(r'^write\(\d+, "#", 1\)')
+
+
+def calls_per_job(traces):
+    """Return the worker's system calls for each job, by name, from the strace of all processes."""
+    for trace in traces:
+        lines = trace.read_text().splitlines()
+        marks = [number for number, line in enumerate(lines) if MARK.match(line)]
+        if len(marks) == JOBS:
+            calls = Counter(line.partition("(")[0] for line in lines[marks[FIRST] : marks[LAST]])
+            return {name: count / (LAST - FIRST) for name, count in calls.items()}
+    raise AssertionError(f"no process did {JOBS} jobs")
+
+
+def traced(folder, *arguments):
+    """Run a pool of one worker until there is nothing left to do; return what it cost a job."""
+    prefix = (
+        needed("strace"),
+        "--follow-forks",
+        "--output-separately",
+        "-o",
+        str(folder / "trace"),
+    )
+    with PoolProcess(folder, "-w", "1", "--burst", *arguments, app=APP, prefix=prefix) as pool:
+        pool.wait(120)
+    return calls_per_job(folder.glob("trace.*"))
+
+
+def test_system_calls_of_a_job_on_the_file_queue(tmp_path):
+    """One transaction a job, its locks and pages; nothing is opened, looked up or waited for."""
+    publish(tmp_path, "mark", [{"n": n} for n in range(JOBS)])
+    calls = traced(tmp_path)
+    ours = {name: calls.pop(name, 0) for name in ("write", "getpid", "alarm", "umask", "fchdir")}
+
+    assert ours["write"] <= 1.05, "the handler's"
+    assert ours["getpid"] <= 2.05
+    assert calls.pop("fcntl") <= 10.5, "eight of SQLite's locks and ours, two of open streams"
+    assert calls.pop("pwrite64") <= 9, "two for each page that the transaction changed"
+    assert sum(calls.values()) <= 0.5, calls
+
+
+def test_system_calls_of_a_job_on_beanstalkd(tmp_path):
+    """One write and, as the server answers in one or in two pieces, a read for each."""
+    with Beanstalkd() as server:
+        with open_queue(server.url) as queue:
+            messages = [Message(request_type="mark", body={"n": n}) for n in range(JOBS)]
+            Publisher(queue, SystemClock()).publish_many(messages)
+        calls = traced(tmp_path, "--broker", server.url)
+
+    assert calls.pop("sendto") <= 1.05
+    assert calls.pop("recvfrom") <= 3.1
+    assert calls.pop("poll") <= 3.1
+    assert calls.pop("write") <= 1.05
+    assert sum(calls.values()) <= 8, calls
+
+
+def test_instructions_of_a_turn():
+    """Bytecode instructions of the loop and the memory queue, from one settlement to the next."""
+    bench = Bench()
+    bench.loop._observer = Observer()
+    work = bench.app.job("work")(lambda: None)
+    for _ in range(3):
+        work.publish()
+    bench.loop.turn()
+    executed = 0
+
+    def count(frame, event, _argument):
+        nonlocal executed
+        frame.f_trace_opcodes = True
+        executed += event == "opcode"
+        return count
+
+    sys.settrace(count)
+    try:
+        bench.loop.turn()
+    finally:
+        sys.settrace(None)
+
+    assert 300 < executed < 1_500, "1,182 with Python 3.11"
