@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pulpo_pool.master.slots import Slot, SlotTable
     from pulpo_pool.master.spawner import Ended
     from pulpo_pool.master.wires import Wires
-    from pulpo_pool.scoreboard import Scoreboard
+    from pulpo_pool.scoreboard import Scoreboard, WorkRow
     from pulpo_pool.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -262,6 +262,8 @@ class Crew:
     def _write_off(self, slot: Slot, ended: Ended) -> None:
         now = self._clock.monotonic()
         row = self._scoreboard.read_work(slot.index)
+        if _was_up(slot, row):
+            slot.came_up(now)  # and died before anybody looked: no boot failed here
         if self._memory.was_oom_kill(slot, ended.status):
             slot.condemned = ExitReason.OOM
         reason = cause_of_death(slot, ended, row)
@@ -332,3 +334,9 @@ class Crew:
             logger.error("%s (%s)", line, reason.name.lower())
         else:
             logger.info("%s (pid %d) left: %s", slot.label, ended.pid, reason.name.lower())
+
+
+def _was_up(slot: Slot, row: WorkRow | None) -> bool:
+    """Tell whether a life that counts as booting has got further, by its own word."""
+    boots = slot.state is SlotState.BOOTING
+    return boots and row is not None and row.activity in (Activity.IDLE, Activity.BUSY)

@@ -396,6 +396,33 @@ def test_counts_of_all_slots_are_added_up(web):
     assert web.sample("pulpo_jobs_finished_total", **labels) == 8
 
 
+def test_a_metric_that_a_reload_made_another_kind_costs_the_new_one_only(web):
+    web.write("counter", "0", "shop_sales_total", 7, metric="shop_sales")
+    web.write("gauge_livesum", "0", "shop_sales", 5)
+    web.write("histogram", "1", "shop_sales_sum", 5, metric="shop_sales")
+    show_worker(web.scoreboard, 0)
+
+    assert web.sample("shop_sales_total") == 7
+    assert web.sample("shop_sales") is None
+    assert web.sample("pulpo_metrics_files_skipped_total") == 6  # two at each scrape
+
+
+def test_what_a_file_gains_between_two_scrapes_is_seen(web):
+    seen = []
+    for number in range(3):
+        web.write("counter", "0", f"shop_{number}_total", number, metric=f"shop_{number}")
+        seen.append(web.sample(f"shop_{number}_total"))
+    web.write("counter", "0", "shop_2_total", 40, metric="shop_2")
+    changed = web.sample("shop_2_total")
+    (web.directory / "counter_0.db").unlink()
+    web.write("counter", "0", "shop_9_total", 9, metric="shop_9")
+
+    assert seen == [0, 1, 2]
+    assert changed == 40
+    assert web.sample("shop_9_total") == 9
+    assert web.sample("shop_2_total") is None
+
+
 def test_files_of_strangers_are_not_read(web):
     for identity in ("2", "12345", "x"):
         web.write("counter", identity, "shop_sales_total", 1, metric="shop_sales")
