@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ QUARANTINED: Final = 8  # damaged files kept for people to look at
 _USED: Final = struct.Struct("i")
 _HEADER: Final = struct.Struct("ii")
 _CELL: Final = struct.Struct("dd")
+_KEY: Final = msgspec.json.Decoder(tuple[str, str, dict[str, str], str])
 
 
 class DamagedFile(Exception):
@@ -138,8 +139,11 @@ def used_bytes(content: bytes) -> int:
     return used
 
 
-def read_positions(content: bytes) -> dict[str, int]:
-    """Return where each series' value lies, in bytes; raise DamagedFile if that is not certain."""
+def read_positions(content: bytes, known: Container[str] = ()) -> dict[str, int]:
+    """Return where each series' value lies, in bytes; raise DamagedFile if that is not certain.
+
+    Keys that are `known` are not examined again.
+    """
     used = used_bytes(content)
     positions: dict[str, int] = {}
     at = _HEADER.size
@@ -150,8 +154,10 @@ def read_positions(content: bytes) -> dict[str, int]:
             raise DamagedFile(f"the record at byte {at} leaves the file")
         raw = content[at + 4 : at + 4 + length]
         try:
-            msgspec.json.decode(raw, type=tuple[str, str, dict[str, str], str])
-            positions[raw.decode()] = value_at
+            key = raw.decode()
+            if key not in known:
+                _KEY.decode(raw)
+            positions[key] = value_at
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DamagedFile(f"the key at byte {at} is none: {error}") from error
         at = value_at + _CELL.size

@@ -43,6 +43,7 @@ class CountFiles:
     def __init__(self) -> None:
         self._layouts: dict[str, _Layout] = {}
         self._index: dict[Series, int] = {}
+        self._keys: set[str] = set()  # that were read in some file
         self._series: list[Series] = []
 
     def add_up(
@@ -76,7 +77,8 @@ class CountFiles:
 
     def _read(self, path: Path, inode: int, content: bytes) -> _Layout:
         kind = path.name.partition("_")[0]
-        positions = read_positions(content)
+        positions = read_positions(content, self._keys)
+        self._keys.update(positions)
         series = tuple(self._index_of((kind, key)) for key in positions)
         cells = [position // _CELL for position in positions.values()]
         # With one item itemgetter would return that, and no tuple of it.

@@ -12,11 +12,12 @@ from pool import PoolProcess, eventually
 
 APP = """
 import os
-from prometheus_client import Counter
+from prometheus_client import Counter, Info
 from pulpo_pool import Pulpo
 
 pulpo = Pulpo()
 SALES = Counter("shop_sales", "Sales.", ["shop"])
+BUILD = Info("shop_build", "What the shop is.")
 
 
 @pulpo.job()
@@ -66,7 +67,7 @@ def test_a_tiny_tmpfs_costs_metrics_and_no_job(tmp_path, room):
 
 def test_files_that_others_damaged_are_put_aside_by_the_next_life(tmp_path):
     """The life that has them open may die of it; its job is done by another."""
-    with PoolProcess(tmp_path, "-w", "1", app=APP) as pool:
+    with PoolProcess(tmp_path, "-w", "1", "--no-preload", app=APP) as pool:
         pool.ready()
         sell(pool, 20)
         before = pool.metric('shop_sales_total{shop="corner"}')
@@ -90,3 +91,4 @@ def test_files_that_others_damaged_are_put_aside_by_the_next_life(tmp_path):
     assert skipped >= 1
     assert (metrics / "quarantine").is_dir()
     assert "is damaged" in pool.log
+    assert pool.log.count("shop_build is not exported") == 1  # not by each life
