@@ -111,6 +111,7 @@ WAITING: Final = (
             f"sum by (state) (max by (job, queue, state) (pulpo_queue_jobs{{{QUEUE}}}))",
             "{{state}}",
         ),),
+        width=6,
     ),
     Panel(
         "Oldest ready job", "Since it could first have run.", "s",
@@ -118,10 +119,25 @@ WAITING: Final = (
             f"max by (queue) ({age('pulpo_queue_oldest_ready_timestamp_seconds', QUEUE)})",
             "{{queue}}",
         ),),
+        width=6,
     ),
     Panel(
         "Wait", "From when a job could have started to when its first attempt did.", "s",
         quantiles("pulpo_job_wait_seconds", QUEUE),
+        width=6,
+    ),
+    Panel(
+        "Paused request_types", "How many are paused now, and jobs put back for it a second.",
+        "short",
+        (
+            Query(
+                f"count(pulpo_request_type_paused_until_timestamp_seconds{{{JOB}}} > 0) "
+                "or vector(0)",
+                "paused",
+            ),
+            Query(f"sum({rate('pulpo_jobs_put_back_total', TYPE)})", "put back"),
+        ),
+        width=6,
     ),
 )  # fmt: skip
 HANDLED: Final = (

@@ -1,31 +1,35 @@
 """CrashBook: which jobs killed their workers, for engines that hand jobs back by themselves.
 
-The master notes in shared memory with which job a worker died; the keeper writes that into a file,
-for the time after this start of the pool; whoever reserves a job looks it up.
+The master notes in shared memory with which job a worker died; the keeper writes that down with
+the job's evidence, for the time after this start of the pool; whoever reserves a job looks it up.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
 import time
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import msgspec
-
+from pulpo_pool.queues.adapter import Owner
+from pulpo_pool.queues.evidence import JobName
+from pulpo_pool.queues.history import LONGEST_STACK
 from pulpo_pool.scoreboard import ExitReason
+from pulpo_pool.setback import Setback
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from pulpo_pool.queues.adapter import Numbering
+    from pulpo_pool.queues.adapter import Numbering, QueueAdapter, Reservation
+    from pulpo_pool.queues.evidence import EvidenceStore
     from pulpo_pool.scoreboard import Death, JobInHand, Scoreboard
 
 logger = logging.getLogger(__name__)
 
-CRASH_FILE: Final = "crashes.json"  # in the run directory
 FORGOTTEN: Final = -1  # the wait status of a death that the ledger no longer holds
 
 ENDED_BY_MASTER: Final = {
@@ -35,10 +39,11 @@ ENDED_BY_MASTER: Final = {
     ExitReason.OOM: "had too much memory and was killed for it",
 }
 
-_MOST_JOBS: Final = 1_000  # remembered; the oldest are forgotten first
+_MOST_JOBS: Final = 10_000  # remembered; the oldest are forgotten first
 _MASTERS_TURN: Final = 1.0  # seconds in which a dead worker should have been reaped
 _PAUSE: Final = 0.002  # seconds between two looks at whether it was
 _MEGABYTE: Final = 1_000_000
+_LONGEST_CRASH_WAIT: Final = 600.0  # seconds
 
 
 class Crash(NamedTuple):
@@ -46,80 +51,129 @@ class Crash(NamedTuple):
 
     job: JobInHand
     crashes: int
-    evidence: str
+    setback: Setback
 
 
-class _Page(msgspec.Struct):
-    """What the file holds: evidence, by death and job, of one numbering of jobs."""
+@dataclass(frozen=True, slots=True)
+class Coroner:
+    """Tells how the workers of one start of a pool ended.
 
-    numbering: str = ""
-    jobs: dict[str, dict[str, str]] = {}
+    `stacks` is where the master keeps what the ended showed of themselves before.
+    """
+
+    pool: str
+    instance: str
+    stacks: Path | None = None
+
+    def setback(self, slot: int, death: Death) -> Setback:
+        """Return a worker's end as evidence; the job's part of it is for others to fill in."""
+        signaled = os.WIFSIGNALED(death.wait_status)
+        known = death.wait_status != FORGOTTEN
+        return Setback(
+            at=death.died_at,
+            attempt=0,
+            outcome="",
+            error=describe_death(slot, death),
+            worker=str(Owner(self.pool, self.instance, slot, death.serial)),
+            exit_code=None
+            if signaled or not known
+            else os.waitstatus_to_exitcode(death.wait_status),
+            signal=os.WTERMSIG(death.wait_status) if signaled and known else None,
+            out_of_memory=death.reason is ExitReason.OOM,
+            max_rss=death.max_rss if known else None,
+            cpu=death.cpu if known else None,
+            stack=self._stack_of(death),
+        )
+
+    def _stack_of(self, death: Death) -> str:
+        """Return what the process showed of itself before its master ended it, if it did."""
+        if self.stacks is None or death.reason not in ENDED_BY_MASTER:
+            return ""
+        try:
+            with (self.stacks / f"{death.serial}.txt").open(errors="replace") as file:
+                return file.read(LONGEST_STACK)
+        except OSError:
+            return ""
+
+
+class _Known(NamedTuple):
+    """A death with a job; of one that is only written down, `setback` is in the store."""
+
+    at: float  # Unix seconds
+    mark: bytes | None  # of the job's bytes, where it is known
+    setback: Setback | None
 
 
 class CrashBook:
     """What one process knows of jobs that killed their workers.
 
-    A death is known by the start of the pool and the worker's serial, so that none counts twice,
-    in memory and in the file.
+    A death is known by its worker, so that none counts twice, in memory and in the store.
     """
 
-    def __init__(self, scoreboard: Scoreboard, instance: str, path: Path) -> None:
+    def __init__(self, scoreboard: Scoreboard, coroner: Coroner) -> None:
         self._scoreboard = scoreboard
-        self._instance = instance
-        self._path = path
-        self._page = _Page()
+        self._coroner = coroner
+        self._numbering: Numbering | None = None
+        self._evidence: EvidenceStore | None = None
+        self._jobs: dict[str, dict[str, _Known]] = {}  # by job_id and worker
+        self._unwritten: list[Crash] = []
         self._read_up_to = 0
 
-    def open_at(self, numbering: Numbering) -> None:
-        """Turn to what is known of the jobs of this numbering."""
-        self._numbering = numbering
+    def open_at(self, queue: QueueAdapter) -> bool:
+        """Turn to what is known of this queue's jobs; tell whether it needs a book at all."""
+        self._numbering = queue.numbering()
+        self._evidence = queue.evidence
         self._read_up_to = 0
-        self._page = _Page(numbering.name)
-        with suppress(OSError, msgspec.MsgspecError):
-            page = msgspec.json.decode(self._path.read_bytes(), type=_Page)
-            if page.numbering == numbering.name:
-                self._page = page
+        self._jobs = {}
+        if self._numbering is not None and self._evidence is not None:
+            for job, worker, at in self._evidence.crashes():
+                self._jobs.setdefault(job.job_id, {})[worker] = _Known(at, job.mark, None)
+        return self._numbering is not None
 
-    def evidence_of(self, job_id: str, slot: int) -> list[str]:
-        """Return how each worker that this job killed ended; for the worker in `slot`, at once.
+    def deaths_with(self, reservation: Reservation, slot: int) -> list[tuple[str, float]]:
+        """Return who died with this job, and when; for the worker in `slot`, at once.
 
         The engine may hand a job on before the master has reaped who died with it. So if another
         worker still says that it holds the job, its end is waited for, a moment.
         """
-        raw = job_id.encode()
+        raw = reservation.job_id.encode()
         if self._scoreboard.other_holders(raw, slot):
             self._let_the_master_see(raw, slot)
             self._read_new()  # the death is written before its number is
         elif self._scoreboard.header.jobs_died_with != self._read_up_to:
             self._read_new()
-        deaths = self._page.jobs.get(job_id)
-        return list(deaths.values()) if deaths else []
-
-    def write_down(self, numbering: Numbering) -> list[Crash]:
-        """Save what is new, and return it. Only the keeper writes."""
-        if self._page.numbering != numbering.name:
-            self.open_at(numbering)
-        if self._scoreboard.header.jobs_died_with == self._read_up_to:
+        known = self._jobs.get(reservation.job_id)
+        if not known:
             return []
-        crashes = self._read_new()
-        if crashes:
-            while len(self._page.jobs) > _MOST_JOBS:
-                del self._page.jobs[next(iter(self._page.jobs))]
-            self._save()
-        return crashes
+        mark = JobName.of(reservation.job_id, reservation.raw).mark
+        deaths = [(who, each.at) for who, each in known.items() if each.mark in (None, mark)]
+        return sorted(deaths, key=lambda death: death[1])
 
-    def _save(self) -> None:
-        draft = self._path.with_suffix(".draft")
-        try:
-            draft.write_bytes(msgspec.json.encode(self._page))
-            draft.replace(self._path)
-        except OSError as error:
-            logger.warning(
-                "crashes of jobs cannot be written to %s and will be forgotten with this start "
-                "of the pool: %s",
-                self._path,
-                error,
-            )
+    def setback_of(self, reservation: Reservation, worker: str) -> Setback | None:
+        """Return the evidence of one of these deaths, if it is at hand."""
+        known = self._jobs.get(reservation.job_id, {}).get(worker)
+        if known and known.setback:
+            return known.setback
+        if self._evidence is None:
+            return None
+        past = self._evidence.of(JobName.of(reservation.job_id, reservation.raw), since=0.0)
+        return next((each for each in past.history if each.worker == worker), None)
+
+    def write_down(self, queue: QueueAdapter) -> Iterator[Crash]:
+        """Keep each new crash with its job's evidence, then yield it. For the keeper.
+
+        Raises QueueUnavailable; what is not written then comes next time.
+        """
+        numbering = queue.numbering()
+        if self._numbering is None or numbering is None or numbering.name != self._numbering.name:
+            self.open_at(queue)
+        if self._scoreboard.header.jobs_died_with != self._read_up_to:
+            self._unwritten += self._read_new()
+        while self._unwritten:
+            crash = self._unwritten[0]
+            queue.note_crash(crash.job.job_id, crash.setback)
+            del self._unwritten[0]
+            yield crash
 
     def _let_the_master_see(self, job_id: bytes, slot: int) -> None:
         deadline = time.monotonic() + _MASTERS_TURN
@@ -131,19 +185,33 @@ class CrashBook:
             time.sleep(_PAUSE)
 
     def _read_new(self) -> list[Crash]:
+        assert self._numbering is not None
         read_up_to = self._scoreboard.header.jobs_died_with
         crashes = []
         for death in sorted(self._scoreboard.deaths_with_jobs(), key=lambda death: death.died_at):
             job = death.job
             if job is None or not is_crash(death) or death.died_at < self._numbering.since:
                 continue
-            known = self._page.jobs.setdefault(job.job_id, {})
-            name = f"{self._instance}/{death.serial}"
-            if name not in known:
-                known[name] = describe_death(job.slot, death)
-                crashes.append(Crash(job, len(known), known[name]))
+            known = self._jobs.setdefault(job.job_id, {})
+            setback = self._coroner.setback(job.slot, death)
+            if setback.worker not in known:
+                crashes.append(Crash(job, len(known) + 1, setback))
+                known[setback.worker] = _Known(death.died_at, None, setback)
+        while len(self._jobs) > _MOST_JOBS:
+            del self._jobs[next(iter(self._jobs))]
         self._read_up_to = read_up_to
         return crashes
+
+
+def crash_delay(crashes: int, of: Iterable[object] = ()) -> float:
+    """Return how many seconds a job waits after its second crash or a later one.
+
+    Exponential with full jitter, as after an exception: two jobs that kill their workers shall
+    not keep meeting. Whoever asks `of` the same crash gets the same answer.
+    """
+    ceiling = min(_LONGEST_CRASH_WAIT, 2.0 ** min(crashes - 1, 10))
+    chance = random.Random("/".join(map(str, of)) or None)  # noqa: S311 - not a secret
+    return chance.uniform(0, ceiling)
 
 
 def is_crash(death: Death) -> bool:

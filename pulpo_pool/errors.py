@@ -125,6 +125,10 @@ class NoSuchJob(QueueError):
     """There is no job with this id in the queue."""
 
 
+class JobReserved(QueueError):
+    """A worker holds the job; try again when it is done, rolled back or buried."""
+
+
 class WrongProcess(QueueError):
     """The adapter was opened in another process; open it after the fork."""
 

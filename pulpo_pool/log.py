@@ -215,7 +215,10 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    return formatter.formatException(record.exc_info) if record.exc_info else ""
+    if record.exc_info:
+        return formatter.formatException(record.exc_info)
+    trace = getattr(record, "pulpo_trace", "")  # one that was made fit to be read
+    return trace if isinstance(trace, str) else ""
 
 
 def _clean(text: str) -> str:

@@ -17,6 +17,7 @@ from pulpo_pool.log import LEVELS
 
 READ_ATTEMPTS: Final = 1_000
 LEDGER_SIZE: Final = 4_096  # deaths remembered; an older one is known to be dead, not how
+MOST_CIRCUITS: Final = 256  # request_types that have ever paused; see circuits.py
 _TEXT: Final = 64  # bytes
 
 
@@ -136,6 +137,8 @@ class _Header(ctypes.Structure):
         ("queue_seen_at", ctypes.c_double),  # the keeper's last good look, monotonic seconds
         ("changes_seen", ctypes.c_int64),  # by the watcher, in the app's files
         ("jobs_of_the_dead", ctypes.c_int64),  # done in lives that have ended
+        ("circuits_used", ctypes.c_int64),  # rows that have an owner
+        ("circuits_open", ctypes.c_int64),  # 0: every request_type runs, and no row need be read
         ("loop_lag", ctypes.c_double),  # seconds, the worst of late: see master/lag.py
         ("log_lines", ctypes.c_int64 * len(LEVELS)),  # the master's own
         ("forks", ctypes.c_int64 * len(ForkReason)),
@@ -186,6 +189,22 @@ class WorkRow(ctypes.Structure):
     )
 
 
+class CircuitRow(ctypes.Structure):
+    """Whether a request_type runs; circuits.py says who writes it, and when."""
+
+    _fields_ = (
+        ("seq", ctypes.c_uint64),
+        ("key", ctypes.c_uint64),  # a digest of the whole name
+        ("paused_until", ctypes.c_double),  # monotonic seconds; 0: it runs
+        ("pause", ctypes.c_double),  # seconds that the present pause was to last
+        ("changed_at", ctypes.c_double),  # monotonic seconds
+        ("probe", ctypes.c_int64),  # the serial whose job finds out whether it runs again; 0: none
+        ("pauses", ctypes.c_int64),  # so far
+        ("request_type", ctypes.c_char * _TEXT),
+        ("cause", ctypes.c_char * _TEXT),
+    )
+
+
 class _Death(ctypes.Structure):
     _fields_ = (
         ("serial", ctypes.c_int64),
@@ -224,7 +243,7 @@ class Death:
     job: JobInHand | None = None
 
 
-Row = TypeVar("Row", LifeRow, WorkRow)
+Row = TypeVar("Row", LifeRow, WorkRow, CircuitRow)
 
 
 class TornRow(Exception):
@@ -240,6 +259,7 @@ class Scoreboard:
             ctypes.sizeof(LifeRow) * slots,
             ctypes.sizeof(WorkRow) * slots,
             ctypes.sizeof(_Death) * ledger_size,
+            ctypes.sizeof(CircuitRow) * MOST_CIRCUITS,
         )
         self._memory = mmap.mmap(-1, sum(sizes))
         self.slots = slots
@@ -248,6 +268,7 @@ class Scoreboard:
         self._works_at = sum(sizes[:2])
         self._works = (WorkRow * slots).from_buffer(self._memory, sum(sizes[:2]))
         self._ledger = (_Death * ledger_size).from_buffer(self._memory, sum(sizes[:3]))
+        self._circuits = (CircuitRow * MOST_CIRCUITS).from_buffer(self._memory, sum(sizes[:4]))
 
     def life(self, slot: int) -> LifeRow:
         """Return the master's row of a slot, as it is now: single fields may be read from it."""
@@ -256,6 +277,10 @@ class Scoreboard:
     def work(self, slot: int) -> WorkRow:
         """Return a process's own row, as it is now: single fields may be read from it."""
         return self._works[slot]
+
+    def circuit(self, number: int) -> CircuitRow:
+        """Return a request_type's row, as it is now."""
+        return self._circuits[number]
 
     def read_life(self, slot: int) -> LifeRow:
         """Return a consistent copy of the master's row."""

@@ -9,7 +9,8 @@ class Setback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How an attempt ended, when, and where. Kept with the job, the oldest first.
 
     `outcome` is what became of the job: "retried" or "buried"; `reason` says why in the closed
-    words of RetryReason and BuryReason. Resource usage is the worker's, known only if it died.
+    words of RetryReason and BuryReason, and with those of Fate where a worker ended whose job is
+    not to blame. Resource usage is the worker's, known only if it died.
     """
 
     at: float  # Unix seconds

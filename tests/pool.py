@@ -53,7 +53,8 @@ def eventually(condition: Callable[[], Any], within: float = PATIENCE, what: str
 class PoolProcess:
     """`pulpo-pool run` as a child process; all its files lie in `folder`.
 
-    `under` is a program, with its arguments, that runs it.
+    `prefix` is a program, with its arguments, that runs it; `broker` is the queue's URL, unless
+    it is the file below the folder.
     """
 
     def __init__(
@@ -63,9 +64,13 @@ class PoolProcess:
         app: str | None = None,
         http: str | None = "127.0.0.1:0",
         prefix: tuple[str, ...] = (),
+        broker: str | None = None,
         **env: str,
     ) -> None:
         self.folder = folder
+        self.broker = broker or file_url(str(folder / ".pulpo" / "queue.db"))
+        if broker is not None:
+            arguments = ("--broker", broker, *arguments)
         if app is not None:
             (folder / "shop.py").write_text(textwrap.dedent(app))
             arguments = (*arguments, "shop:pulpo")
@@ -235,10 +240,11 @@ class PoolProcess:
         return _sum(MultiProcessCollector.merge(files), name, labels)
 
     def queue(self) -> QueueAdapter:
-        return queue_in(self.folder)
+        return open_queue(self.broker)
 
     def publish(self, request_type: str, bodies: Iterable[dict[str, Any]], **header: Any) -> None:
-        publish(self.folder, request_type, bodies, **header)
+        with self.queue() as queue:
+            publish_to(queue, request_type, bodies, **header)
 
     def stats(self) -> QueueStats:
         with self.queue() as queue:
@@ -288,8 +294,15 @@ def publish(
 ) -> None:
     """Publish a job for each body, whether or not there is a pool yet."""
     with queue_in(folder) as queue:
-        messages = [Message(request_type=request_type, body=b, **header) for b in bodies]
-        Publisher(queue, SystemClock()).publish_many(messages)
+        publish_to(queue, request_type, bodies, **header)
+
+
+def publish_to(
+    queue: QueueAdapter, request_type: str, bodies: Iterable[dict[str, Any]], **header: Any
+) -> None:
+    """Publish a job for each body to an open queue."""
+    messages = [Message(request_type=request_type, body=b, **header) for b in bodies]
+    Publisher(queue, SystemClock()).publish_many(messages)
 
 
 def is_gone(pid: int) -> bool:

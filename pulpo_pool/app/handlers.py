@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pulpo_pool.app.context import JobContext
+from pulpo_pool.app.pauses import NO_PAUSES, PausePolicy
 from pulpo_pool.app.results import Fatal, RequestResult, ResultKind, SoftTimeLimit, Transient
 from pulpo_pool.app.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy
 from pulpo_pool.app.signatures import context_names, describe, read_signature, signature_of
@@ -74,6 +75,7 @@ class Handler:
     retry: RetryPolicy
     description: str  # module:qualname and signature
     limits: TimeLimits = TimeLimits()
+    pauses: PausePolicy = NO_PAUSES
 
 
 class HandlerOptions(Mapping[str, Any]):
@@ -129,6 +131,7 @@ class _Entry:
     where: str
     retry: RetryPolicy
     limits: TimeLimits
+    pauses: PausePolicy
 
 
 class HandlerRegistry:
@@ -150,6 +153,7 @@ class HandlerRegistry:
         stop: Stop | None = None,
         retry: Retry | None = None,
         limits: TimeLimits | None = None,
+        pauses: PausePolicy | None = None,
     ) -> None:
         """Make `handler` the one for `request_type`; wait, stop, retry are tenacity's strategies.
 
@@ -164,7 +168,9 @@ class HandlerRegistry:
                 "give one of them another request_type"
             )
         policy = RetryPolicy(wait, stop, retry)
-        self._entries[request_type] = _Entry(handler, where, policy, limits or TimeLimits())
+        self._entries[request_type] = _Entry(
+            handler, where, policy, limits or TimeLimits(), pauses or NO_PAUSES
+        )
 
     def get(self, request_type: str) -> Any:
         """Return the object registered for `request_type`, None if there is none."""
@@ -227,7 +233,8 @@ class HandlerRegistry:
             limits = entry.limits.within(self._pool_limits)
         except InvalidHandler as error:
             raise InvalidHandler(f"{request_type}, with the limits of the pool: {error}") from None
-        return Handler(request_type, call, retry, f"{entry.where}{parameters}", limits)
+        where = f"{entry.where}{parameters}"
+        return Handler(request_type, call, retry, where, limits, entry.pauses)
 
     def _made(self, request_type: str, kind: type[PayloadHandler]) -> PayloadHandler:
         try:

@@ -19,6 +19,7 @@ from typing import (
 from pulpo_pool.app.engine import Engine, GivenEngine, QueueEngine
 from pulpo_pool.app.handlers import HandlerRegistry, PayloadHandler, TimeLimits
 from pulpo_pool.app.jobs import Job, PublishOptions
+from pulpo_pool.app.pauses import PausePolicy
 from pulpo_pool.app.signatures import describe
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.codec import Codec
@@ -27,9 +28,11 @@ from pulpo_pool.errors import InvalidHandler
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from datetime import timedelta
 
     from pulpo_pool.app.context import JobContext
     from pulpo_pool.app.handlers import Handler
+    from pulpo_pool.app.pauses import PauseOn
     from pulpo_pool.app.retry import Retry, Stop, Wait
     from pulpo_pool.clock import Clock
     from pulpo_pool.message import Message
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Hook = TypeVar("Hook", bound="Callable[[], object]")
+Redactor = TypeVar("Redactor", bound="Callable[[str], str]")
 
 
 @runtime_checkable
@@ -89,6 +93,7 @@ class Pulpo:
         self._middleware = tuple(middleware)
         self.worker_start_hooks: list[Callable[[], object]] = []
         self.worker_stop_hooks: list[Callable[[], object]] = []
+        self.redactors: list[Callable[[str], str]] = []
         self._engine: Engine = (
             GivenEngine(queue_adapter, clock or queue_adapter.clock)
             if queue_adapter
@@ -188,6 +193,8 @@ class Pulpo:
         retry: Retry | None = None,
         soft_time_limit: float | None = None,
         time_limit: float | None = None,
+        pause_on: PauseOn | None = None,
+        pause: float | timedelta | None = None,
     ) -> JobDecorator: ...
     def job(  # noqa: PLR0913 - one keyword for each thing a job may say
         self,
@@ -201,13 +208,17 @@ class Pulpo:
         retry: Retry | None = None,
         soft_time_limit: float | None = None,
         time_limit: float | None = None,
+        pause_on: PauseOn | None = None,
+        pause: float | timedelta | None = None,
     ) -> Any:
         """Make a function the handler of a request_type: its own name, unless one is given.
 
         `queue` and `priority` are where and how its jobs are published; `wait`, `stop` and
         `retry` are tenacity's strategies, each in place of the pool's default. After
         `soft_time_limit` seconds SoftTimeLimit is raised inside the function; after `time_limit`
-        seconds its worker is ended. 0 is without end.
+        seconds its worker is ended. 0 is without end. Exceptions of the types `pause_on` say that
+        what the type depends on is down: all its jobs wait `pause` seconds (15), then one at a
+        time finds out whether they go on.
 
         Raises InvalidHandler with the reason, DuplicateHandler, InvalidMessage for a wrong name
         or priority.
@@ -216,6 +227,7 @@ class Pulpo:
             return self.job()(request_type)
         options = PublishOptions(queue=queue, priority=priority)
         limits = TimeLimits(soft_time_limit, time_limit)
+        pauses = PausePolicy.read(pause_on, pause)
 
         def decorate(function: Callable[..., Any]) -> Job[..., ..., Any]:
             name = request_type if request_type is not None else _name_of(function)
@@ -226,7 +238,7 @@ class Pulpo:
                 )
             job: Job[..., ..., Any] = Job(function, name, self, options)
             self._registry.register(
-                name, function, wait=wait, stop=stop, retry=retry, limits=limits
+                name, function, wait=wait, stop=stop, retry=retry, limits=limits, pauses=pauses
             )
             return job
 
@@ -263,6 +275,18 @@ class Pulpo:
         """Call a function in every worker that leaves in order, after its last job."""
         self.worker_stop_hooks.append(hook)
         return hook
+
+    def redact(self, function: Redactor) -> Redactor:
+        """Have a function take the secrets out of errors before they are kept or logged.
+
+        It gets what a handler said or the traceback, whole, and returns what others may read.
+        Several are called in turn. If one raises or returns no text, only the exception's type is
+        kept. Raises InvalidHandler for what cannot be called.
+        """
+        if not callable(function):
+            raise InvalidHandler(f"{function!r} cannot be called: redact takes a function")
+        self.redactors.append(function)
+        return function
 
     def __repr__(self) -> str:
         return f"<Pulpo with {len(self._registry)} handlers>"

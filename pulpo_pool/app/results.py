@@ -6,12 +6,14 @@ import enum
 import math
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pulpo_pool.message import Message
+
+LONGEST_PAUSE_ASKED: Final = 86_400.0  # seconds; more is a mistake, not a wish
 
 
 class ResultKind(enum.StrEnum):
@@ -26,7 +28,8 @@ class ResultKind(enum.StrEnum):
 class RequestResult:
     """A handler's answer. Returning None means success.
 
-    `retry_in` is in seconds and overrides the retry policy's wait, not its limit.
+    `retry_in` is in seconds and overrides the retry policy's wait, not its limit. `pause` is in
+    seconds too: for so long no job of this type is begun on this pool, then one at a time.
     `response_messages` are kept with the result; nothing publishes them.
     """
 
@@ -34,6 +37,7 @@ class RequestResult:
     error: str = ""
     retry_in: float | None = None
     response_messages: tuple[Message, ...] = ()
+    pause: float | None = None
 
     @classmethod
     def success(cls, response_messages: Iterable[Message] = ()) -> RequestResult:
@@ -46,13 +50,21 @@ class RequestResult:
         error: object = "",
         retry_in: float | timedelta | None = None,
         response_messages: Iterable[Message] = (),
+        *,
+        pause: float | timedelta | None = None,
     ) -> RequestResult:
         """Return the answer of a job to be tried again, after `retry_in` if it is given.
 
-        Raises ValueError for a `retry_in` that is negative or no time.
+        With `pause` all jobs of its type wait so long: what they depend on is down. Raises
+        ValueError for a `retry_in` that is negative or no time, a `pause` of 0 or less.
         """
-        seconds = wait_seconds(retry_in)
-        return cls(ResultKind.TRANSIENT, _text(error), seconds, tuple(response_messages))
+        return cls(
+            ResultKind.TRANSIENT,
+            _text(error),
+            wait_seconds(retry_in),
+            tuple(response_messages),
+            pause_seconds(pause),
+        )
 
     @classmethod
     def fatal(cls, error: object = "", response_messages: Iterable[Message] = ()) -> RequestResult:
@@ -104,13 +116,21 @@ class RequestResult:
 class Transient(Exception):
     """Raise it for "not now": the job is tried again, after `retry_in` or the policy's wait.
 
-    `retry_in` is seconds or a timedelta; ValueError if it is negative or no time.
+    `retry_in` is seconds or a timedelta; ValueError if it is negative or no time. With `pause`
+    all jobs of its type wait so long: what they depend on is down. ValueError for 0 or less.
     """
 
-    def __init__(self, reason: object = "", *, retry_in: float | timedelta | None = None) -> None:
+    def __init__(
+        self,
+        reason: object = "",
+        *,
+        retry_in: float | timedelta | None = None,
+        pause: float | timedelta | None = None,
+    ) -> None:
         super().__init__(_text(reason))
         self.reason = _text(reason)
         self.retry_in = wait_seconds(retry_in)
+        self.pause = pause_seconds(pause)
 
 
 class Fatal(Exception):
@@ -129,16 +149,27 @@ class SoftTimeLimit(Exception):
         self.seconds = seconds
 
 
-def wait_seconds(wait: float | timedelta | None) -> float | None:
+def wait_seconds(wait: float | timedelta | None, name: str = "retry_in") -> float | None:
     """Return a wait in seconds; raise ValueError for one that is negative or no time."""
     if wait is None:
         return None
     seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise ValueError(f"retry_in: expected seconds or a timedelta, got {wait!r}")  # noqa: TRY004 - one error for every bad value
+        raise ValueError(f"{name}: expected seconds or a timedelta, got {wait!r}")  # noqa: TRY004 - one error for every bad value
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"retry_in: expected 0 seconds or more, got {wait!r}")
+        raise ValueError(f"{name}: expected 0 seconds or more, got {wait!r}")
     return float(seconds)
+
+
+def pause_seconds(pause: float | timedelta | None) -> float | None:
+    """Return a pause in seconds; raise ValueError for one that is no time, or none at all."""
+    seconds = wait_seconds(pause, "pause")
+    if seconds is not None and not 0 < seconds <= LONGEST_PAUSE_ASKED:
+        raise ValueError(
+            f"pause: expected more than 0 and at most {LONGEST_PAUSE_ASKED:.0f} seconds, "
+            f"got {pause!r}"
+        )
+    return seconds
 
 
 def _text(reason: object) -> str:

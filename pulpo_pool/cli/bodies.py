@@ -122,4 +122,5 @@ def queue_of(settings: Settings, owner: Owner | None = None) -> QueueAdapter:
         lease=settings.lease,
         owner=owner,
         codec=Codec(settings.serializer, settings.max_message_bytes),
+        evidence_file=settings.evidence_file,
     )

@@ -40,8 +40,9 @@ _SECRET: Final = re.compile(r"password|secret|token|credential|api.?key", re.IGN
 def check(*, as_json: bool, **flags: Any) -> None:
     """Check the settings and the app without running a pool.
 
-    Prints each setting with the place it comes from, and the app's handlers with their retry
-    policies. Exits with 2 for a mistake in the settings, 3 for an app that cannot be imported.
+    Prints each setting with the place it comes from, and the app's handlers with their policies
+    of retries and pauses. Exits with 2 for a mistake in the settings, 3 for an app that cannot
+    be imported.
     """
     loaded = loaded_settings(flags)
     with redirect_stdout(sys.stderr):  # what the app prints is not the answer
@@ -84,6 +85,7 @@ def _report(loaded: Loaded, app: Pulpo) -> dict[str, Any]:
                 "request_type": handler.request_type,
                 "callable": handler.description,
                 "retry": handler.retry.describe(),
+                "pause": handler.pauses.describe(),
             }
             for handler in app.registry
         ],
@@ -112,10 +114,11 @@ def _print_for_people(report: Mapping[str, Any]) -> None:
             each["request_type"],
             each["callable"],
             each["retry"] if each["retry"] != usual else "default",
+            each["pause"] or "-",
         )
         for each in report["handlers"]
     ]
-    print_table(("REQUEST TYPE", "HANDLER", "RETRY"), handlers)
+    print_table(("REQUEST TYPE", "HANDLER", "RETRY", "PAUSE"), handlers)
     click.echo(f"\nThe default: {usual}")
 
 

@@ -41,7 +41,8 @@ SECTIONS: Final[Mapping[str, Mapping[str, CommandEntry]]] = {
         "kick": CommandEntry(
             "pulpo_pool.cli.kick:kick", "Make buried or delayed jobs ready again."
         ),
-        "delete": CommandEntry("pulpo_pool.cli.delete:delete", "Remove jobs, by id."),
+        "edit": CommandEntry("pulpo_pool.cli.edit:edit", "Change the message of a waiting job."),
+        "delete": CommandEntry("pulpo_pool.cli.delete:delete", "Remove jobs."),
         "purge": CommandEntry("pulpo_pool.cli.purge:purge", "Remove every job in a state."),
     },
     "A running pool": {

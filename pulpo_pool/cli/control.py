@@ -14,7 +14,7 @@ from pulpo_pool.cli.options import (
     pool_address,
     pool_options,
 )
-from pulpo_pool.cli.output import print_error, print_json, print_table
+from pulpo_pool.cli.output import print_error, print_json, print_table, printable
 from pulpo_pool.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def status(*, as_json: bool, **flags: Any) -> None:
     rows = [_worker_row(worker) for worker in answer["workers"]]
     rows += [_service_row(service) for service in answer["services"]]
     print_table(["SLOT", "PID", "STATE", "JOBS", "MIB", "DOING"], rows)
+    for paused in answer["paused_request_types"]:
+        click.echo(_paused_line(paused))
 
 
 def _no_option(ctx: click.Context, _: click.Parameter, word: str) -> str:
@@ -185,6 +187,16 @@ def _worker_row(worker: Mapping[str, Any]) -> list[object]:
 def _service_row(service: Mapping[str, Any]) -> list[object]:
     pid = service["pid"] or ""
     return [service["role"], pid, service["state"], "", _mib(service["rss_bytes"]), ""]
+
+
+def _paused_line(paused: Mapping[str, Any]) -> str:
+    if paused["seconds_left"]:
+        until = f"for {paused['seconds_left']:.0f} s more"
+    elif paused["state"] == "probing":
+        until = "until the job succeeds that is being tried"
+    else:
+        until = "until the next job of it succeeds"
+    return f"{printable(paused['request_type'])} is paused {until}: {printable(paused['cause'])}"
 
 
 def _mib(size: int | None) -> str:

@@ -1,28 +1,67 @@
-"""`pulpo-pool delete`: jobs are removed, by id."""
+"""`pulpo-pool delete`: jobs are removed, by id or by what they have in common."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pulpo_pool.cli.options import examples, opened_queue, queue_options
-from pulpo_pool.cli.output import counted, print_error
+from pulpo_pool.cli.chosen import choose, say_done, say_what_would_happen
+from pulpo_pool.cli.filters import filter_options, job_filter
+from pulpo_pool.cli.options import examples, json_option, opened_queue, queue_options
+from pulpo_pool.cli.output import print_error
+from pulpo_pool.cli.removing import Removal
 from pulpo_pool.errors import ExitCode, NoSuchJob
+from pulpo_pool.queues.adapter import JobState
+
+if TYPE_CHECKING:
+    from pulpo_pool.queues.adapter import QueueAdapter
 
 
-@click.command(epilog=examples("pulpo-pool delete 17"))
-@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@click.command(
+    epilog=examples(
+        "pulpo-pool delete 17", "pulpo-pool delete --request-type ping --since 1d --dry-run"
+    )
+)
+@click.argument("job_ids", metavar="ID...", nargs=-1)
+@filter_options
+@click.option("--yes", is_flag=True, help="Do not ask before deleting by a filter.")
+@click.option("--dry-run", is_flag=True, help="Say what would be deleted, and change nothing.")
+@json_option
 @queue_options
-def delete(*, job_ids: tuple[str, ...], **flags: Any) -> int:
-    """Remove jobs in any state. Those that do not exist are named, the others are removed."""
-    deleted = 0
-    with opened_queue(flags) as adapter:
-        for job_id in dict.fromkeys(job_ids):
-            try:
-                adapter.delete(job_id)
-                deleted += 1
-            except NoSuchJob as error:
-                print_error(str(error))
-    click.echo(f"deleted {counted(deleted)}")
-    return ExitCode.CLEAN if deleted == len(set(job_ids)) else NoSuchJob.exit_code
+def delete(
+    *, job_ids: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool, **options: Any
+) -> int | None:
+    """Remove jobs by id, in any state, or buried ones by what they have in common.
+
+    Ids that do not exist are named, the other jobs are removed. `purge` removes what is in other
+    states.
+    """
+    wanted = job_filter(options)
+    if bool(job_ids) == wanted.looks_inside:
+        raise click.UsageError("expected either the ids of jobs or filters such as --error")
+    if job_ids and wanted.queues:
+        raise click.UsageError("--queue goes with a filter; an id needs no queue")
+    removal = Removal("deleted", yes=yes or bool(job_ids), dry_run=dry_run, as_json=as_json)
+    removal.check_can_ask()
+    with opened_queue(options) as queue:
+        if job_ids and not dry_run:
+            return _delete_by_id(queue, job_ids, as_json=as_json)
+        if job_ids:
+            chosen = choose(queue.peek(job_id) for job_id in job_ids)
+            say_what_would_happen("deleted", chosen, as_json=as_json)
+            return None
+        return removal.of_matching(queue, wanted, JobState.BURIED)
+
+
+def _delete_by_id(queue: QueueAdapter, job_ids: tuple[str, ...], *, as_json: bool) -> int:
+    deleted, exit_code = 0, int(ExitCode.CLEAN)
+    for job_id in dict.fromkeys(job_ids):
+        try:
+            queue.delete(job_id)
+            deleted += 1
+        except NoSuchJob as error:
+            print_error(str(error))
+            exit_code = NoSuchJob.exit_code
+    say_done("deleted", deleted, as_json=as_json)
+    return exit_code

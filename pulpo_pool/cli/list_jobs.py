@@ -1,91 +1,130 @@
-"""`pulpo-pool list`: the jobs in a state, in the order they would run."""
+"""`pulpo-pool list`: the jobs in a state, in the order they would run, or by what went wrong."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pulpo_pool.cli.options import (
-    examples,
-    json_option,
-    opened_queue,
-    queue_filter,
-    queue_options,
-    state_option,
-)
+from pulpo_pool.cli.chosen import NO_MESSAGE, say_unseen
+from pulpo_pool.cli.filters import filter_options, job_filter
+from pulpo_pool.cli.options import examples, json_option, opened_queue, queue_options, state_option
 from pulpo_pool.cli.output import print_json, print_table
+from pulpo_pool.fingerprint import headline
 from pulpo_pool.queues.adapter import JobState, describe
+from pulpo_pool.queues.letters import group_by_error, last_setback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pulpo_pool.queues.adapter import JobRecord, QueueAdapter
+    from pulpo_pool.queues.adapter import JobRecord
+    from pulpo_pool.queues.letters import ErrorGroup
 
-ON_A_TERMINAL: Final = 50  # jobs shown to people unless they ask for more
+ON_A_TERMINAL: Final = 50  # jobs or groups shown to people unless they ask for more
 _ERROR_WIDTH: Final = 80  # characters
+_MOST_TYPES: Final = 3  # named in a row of the table
 _COLUMNS: Final = ("JOB", "STATE", "QUEUE", "REQUEST TYPE", "ATTEMPTS", "CRASHES", "DUE", "WHY")
+_GROUP_COLUMNS: Final = (
+    "FINGERPRINT", "REQUEST TYPES", "COUNT", "FIRST", "LAST", "EXAMPLE", "ERROR",
+)  # fmt: skip
 
 
 @click.command(
     "list",
     epilog=examples(
-        "pulpo-pool list --state buried", "pulpo-pool list --state buried --json | jq .error"
+        "pulpo-pool list --state buried --group",
+        "pulpo-pool list --state buried --request-type send_email --since 2h --error refused",
+        "pulpo-pool list --state buried --json | jq .error",
     ),
 )
 @state_option(required=False)
-@queue_filter
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many jobs.")
+@filter_options
+@click.option(
+    "--group",
+    is_flag=True,
+    help="Show what failed alike as one: by type, message and place of the last error, whatever "
+    "numbers, ids and quoted values it mentions; of a crash by how the worker ended.",
+)
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many.")
 @json_option
 @queue_options
 def list_jobs(
     *,
     state: JobState | None,
-    queue: tuple[str, ...],
+    group: bool,
     limit: int | None,
     as_json: bool,
-    **flags: Any,
+    **options: Any,
 ) -> None:
     """List jobs, in the order they would run; a table shows 50 of them unless told otherwise."""
-    with opened_queue(flags) as adapter:
-        records = _records(adapter, state, queue)
-        if as_json:
-            for record in islice(records, limit):
-                print_json(describe(record))
-            _say_unseen(adapter)
-            return
-        shown = ON_A_TERMINAL if limit is None else limit
-        print_table(_COLUMNS, _rows(islice(records, shown)))
-        if limit is None and next(records, None) is not None:
-            click.echo(f"the first {shown} jobs; --limit N shows more", err=True)
-        _say_unseen(adapter)
+    wanted = job_filter(options)
+    with opened_queue(options) as queue:
+        records = wanted.search(queue, JobState if state is None else [state])
+        if group:
+            _print_groups(group_by_error(records), limit, as_json=as_json)
+        else:
+            _print_jobs(records, limit, as_json=as_json)
+        say_unseen(queue)
 
 
-def _say_unseen(adapter: QueueAdapter) -> None:
-    if adapter.unseen:
-        click.echo(adapter.unseen, err=True)
-
-
-def _records(
-    adapter: QueueAdapter, state: JobState | None, queues: tuple[str, ...]
-) -> Iterator[JobRecord]:
-    states = JobState if state is None else (state,)
-    return chain.from_iterable(adapter.list_jobs(each, queues=queues) for each in states)
+def _print_jobs(records: Iterator[JobRecord], limit: int | None, *, as_json: bool) -> None:
+    if as_json:
+        for record in islice(records, limit):
+            print_json(describe(record))
+        return
+    shown = ON_A_TERMINAL if limit is None else limit
+    print_table(_COLUMNS, _rows(islice(records, shown)))
+    if limit is None and next(records, None) is not None:
+        click.echo(f"the first {shown} jobs; --limit N shows more", err=True)
 
 
 def _rows(records: Iterable[JobRecord]) -> Iterator[list[str]]:
     for record in records:
         job = describe(record)
-        why = [job["reason"] or "", (job["error"] or "").strip().rpartition("\n")[2]]
+        setback = last_setback(record)
+        why = [setback.reason, headline(setback.error)]
         yield [
             job["job_id"],
             job["state"],
             job["queue"],
-            job["request_type"] or "(no message)",
+            job["request_type"] or NO_MESSAGE,
             str(job["attempts"]),
             str(job["crashes"]),
-            "" if job["due"] is None else f"{datetime.fromtimestamp(job['due'], UTC):%F %TZ}",
+            _date(job["due"]),
             ": ".join(filter(None, why))[:_ERROR_WIDTH],
         ]
+
+
+def _print_groups(groups: list[ErrorGroup], limit: int | None, *, as_json: bool) -> None:
+    if as_json:
+        for group in groups[:limit]:
+            print_json(asdict(group))
+        return
+    shown = groups[: ON_A_TERMINAL if limit is None else limit]
+    print_table(_GROUP_COLUMNS, map(_group_row, shown))
+    if limit is None and len(groups) > len(shown):
+        click.echo(
+            f"the first {len(shown)} of {len(groups):,} groups; --limit N shows more", err=True
+        )
+
+
+def _group_row(group: ErrorGroup) -> list[str]:
+    types = group.request_types
+    names = [name or NO_MESSAGE for name in sorted(types, key=types.__getitem__, reverse=True)]
+    more = f" and {len(names) - _MOST_TYPES} more" if len(names) > _MOST_TYPES else ""
+    return [
+        group.fingerprint,
+        ", ".join(names[:_MOST_TYPES]) + more,
+        f"{group.count:,}",
+        _date(group.first),
+        _date(group.last),
+        group.example,
+        (group.error or group.reason)[:_ERROR_WIDTH],
+    ]
+
+
+def _date(seconds: float | None) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%F %TZ}" if seconds else ""

@@ -125,6 +125,7 @@ def opened(settings: Settings) -> Iterator[QueueAdapter]:
         queues=settings.queues,
         lease=settings.lease,
         codec=Codec(settings.serializer, settings.max_message_bytes),
+        evidence_file=settings.evidence_file,
     ) as adapter:
         yield adapter
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, repeat
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -21,6 +19,7 @@ from pulpo_pool.cli.options import (
     queue_options,
 )
 from pulpo_pool.cli.output import counted, print_error, print_json
+from pulpo_pool.cli.progress import progress
 from pulpo_pool.errors import InvalidMessage, PulpoPoolError
 from pulpo_pool.message import DEFAULT_QUEUE
 from pulpo_pool.publishing import Publisher
@@ -158,7 +157,7 @@ def _published(publisher: Publisher, batch: _Batch) -> Iterator[Published]:
     """Publish chunk by chunk; a failure says how much was published before it."""
     messages = iter(batch.messages)
     done = 0
-    with _progress(batch.total) as advance:
+    with progress("publishing", batch.total, worth_it=batch.total > AT_ONCE) as advance:
         try:
             while chunk := list(islice(messages, AT_ONCE)):
                 published = publisher.publish_many(chunk)
@@ -169,21 +168,6 @@ def _published(publisher: Publisher, batch: _Batch) -> Iterator[Published]:
             if done:
                 print_error(f"{done:,} of {counted(batch.total)} were published before this:")
             raise
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how a long publication goes on."""
-    if total <= AT_ONCE or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda _number: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("publishing", total=total)
-        yield lambda number: progress.advance(task, number)
 
 
 def _summary(queues: Counter[str]) -> str:

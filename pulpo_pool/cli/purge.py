@@ -1,47 +1,58 @@
-"""`pulpo-pool purge`: every job in a state is removed, once somebody has said yes."""
+"""`pulpo-pool purge`: the jobs in a state are removed, once somebody has said yes."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pulpo_pool.cli.options import examples, opened_queue, queue_filter, queue_options, state_option
-from pulpo_pool.cli.output import counted, print_error
+from pulpo_pool.cli.chosen import say_done, say_unseen
+from pulpo_pool.cli.filters import filter_options, job_filter
+from pulpo_pool.cli.options import (
+    examples,
+    json_option,
+    opened_queue,
+    queue_options,
+    state_option,
+)
+from pulpo_pool.cli.output import counted
+from pulpo_pool.cli.removing import REFUSED, Removal
 
 if TYPE_CHECKING:
     from pulpo_pool.queues.adapter import JobState, QueueAdapter
 
-_REFUSED = 1
-
 
 @click.command(epilog=examples("pulpo-pool purge --state buried -q mail --yes"))
 @state_option(required=True)
-@queue_filter
+@filter_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and change nothing.")
+@json_option
 @queue_options
-def purge(*, state: JobState, queue: tuple[str, ...], yes: bool, **flags: Any) -> int | None:
-    """Remove every job in a state."""
-    if not yes and not sys.stdin.isatty():
-        raise click.UsageError("there is no terminal to ask on; --yes removes the jobs")
-    with opened_queue(flags) as adapter:
-        if not yes and not _confirmed(adapter, state, queue):
-            print_error("nothing was removed")
-            return _REFUSED
-        number = adapter.purge(state, queues=queue)
-        if adapter.unseen:
-            click.echo(adapter.unseen, err=True)
-    click.echo(f"removed {counted(number)}")
+def purge(
+    *, state: JobState, yes: bool, dry_run: bool, as_json: bool, **options: Any
+) -> int | None:
+    """Remove every job in a state, or those that a filter finds there."""
+    wanted = job_filter(options)
+    removal = Removal("removed", yes=yes, dry_run=dry_run, as_json=as_json)
+    removal.check_can_ask()
+    with opened_queue(options) as queue:
+        if dry_run or wanted.looks_inside:
+            return removal.of_matching(queue, wanted, state)
+        if not yes and not removal.agreed(_question(queue, state, wanted.queues)):
+            return REFUSED
+        number = queue.purge(state, queues=wanted.queues)
+        say_unseen(queue)
+    say_done("removed", number, as_json=as_json)
     return None
 
 
-def _confirmed(adapter: QueueAdapter, state: JobState, queues: tuple[str, ...]) -> bool:
-    stats = adapter.stats()
+def _question(queue: QueueAdapter, state: JobState, queues: tuple[str, ...]) -> str:
+    stats = queue.stats()
     number = sum(
         getattr(counts, state.value)
         for name, counts in stats.items()
         if not queues or name in queues
     )
     where = f" in {', '.join(queues)}" if queues else ""
-    return click.confirm(f"Remove {counted(number, f'{state.value} job')}{where}?", err=True)
+    return f"Remove {counted(number, f'{state.value} job')}{where}?"

@@ -29,6 +29,7 @@ class Snapshot:
     workers: list[Mapping[str, Any]]
     counted_from: tuple[float, int]  # monotonic seconds, and the jobs that were done by then
     rate: float | None = None  # jobs a second; None until there was time to measure it
+    paused: tuple[str, ...] = ()  # request_types
 
     @classmethod
     def of(
@@ -36,13 +37,15 @@ class Snapshot:
     ) -> Snapshot:
         """Return what `status` says, with the rate over `shortest` seconds at least."""
         master, workers = status["master"], status["workers"]
+        paused = tuple(each["request_type"] for each in status["paused_request_types"])
         here = (now, master["jobs_total"])
         if before is None:
-            return cls(master, workers, here)
+            return cls(master, workers, here, None, paused)
         began, jobs = before.counted_from
         if now - began < shortest:
-            return cls(master, workers, before.counted_from, before.rate)
-        return cls(master, workers, here, max(0.0, (here[1] - jobs) / (now - began)))
+            return cls(master, workers, before.counted_from, before.rate, paused)
+        rate = max(0.0, (here[1] - jobs) / (now - began))
+        return cls(master, workers, here, rate, paused)
 
     def count(self, *states: str) -> int:
         """Return how many workers are in one of these states."""
@@ -98,7 +101,10 @@ def _work_line(snapshot: Snapshot) -> Text:
     words += f"{snapshot.replaced:,} restarts"
     if reload not in ("none", "done"):
         words += f"   reload {reload}"
-    return _one_line(Text(words))
+    text = Text(words)
+    if snapshot.paused:
+        text.append("   paused: " + printable(", ".join(snapshot.paused)), "bold yellow")
+    return _one_line(text)
 
 
 def _workers(snapshot: Snapshot, selected: int | None, room: int) -> Table:

@@ -10,6 +10,7 @@ values in a failed assertion.
 
 from __future__ import annotations
 
+from pulpo_pool.contracts.history import HistoryContract
 from pulpo_pool.contracts.life import LifeContract
 from pulpo_pool.contracts.people import PeopleContract
 from pulpo_pool.contracts.publishing import PublishingContract
@@ -25,6 +26,7 @@ class QueueAdapterContract(
     SettlingContract,
     WaitingContract,
     RescuingContract,
+    HistoryContract,
     PeopleContract,
     LifeContract,
 ):

@@ -38,8 +38,10 @@ class Bench(ABC):
     moment: ClassVar[float] = 10.0
     rescues: ClassVar[bool] = True  # False: the engine frees the jobs of closed connections
     keeps_evidence: ClassVar[bool] = True  # the reason and error of a buried job
+    counts_attempts: ClassVar[bool] = True  # False: the engine counts reservations instead
     sees_every_job: ClassVar[bool] = True  # list_jobs and purge reach all jobs in a state
     removes_reserved: ClassVar[bool] = True  # people can purge what others hold
+    replaces_in_place: ClassVar[bool] = True  # a replaced job keeps its job_id and its counts
     refused_names: ClassVar[frozenset[str]] = frozenset()  # queues there cannot be
 
     clock: Clock

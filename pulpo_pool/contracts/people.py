@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pulpo_pool.contracts.bench import HELD_BY, Bench, counts, drain, reserve, said
-from pulpo_pool.errors import NoSuchJob, ReservationLost
+from pulpo_pool.codec import Codec
+from pulpo_pool.contracts.bench import DEADLINE, HELD_BY, Bench, counts, drain, reserve, said
+from pulpo_pool.errors import JobReserved, MessageTooLarge, NoSuchJob, ReservationLost
 from pulpo_pool.queues.adapter import (
     BuryReason,
     JobState,
@@ -19,7 +20,7 @@ STRANGE_IDS = ("", "0", "-1", "999999", "9" * 40, "1.5", " 1", "abc", "٣", "1\0
 
 
 class PeopleContract(Bench):
-    """peek, list_jobs, kick, kick_all, delete, purge, stats."""
+    """peek, list_jobs, kick, kick_all, replace, delete, purge, stats."""
 
     def one_in_each_state(self, queue: QueueAdapter, name: str = "default") -> dict[JobState, str]:
         """Put a job into each state; return their ids."""
@@ -89,6 +90,8 @@ class PeopleContract(Bench):
             queue.delete(job_id)
         with pytest.raises(NoSuchJob):
             queue.kick([job_id])
+        with pytest.raises(NoSuchJob):
+            queue.replace(job_id, self.say("other"))
 
     def test_each_state_can_be_listed(self) -> None:
         """A job is in one list only."""
@@ -190,6 +193,100 @@ class PeopleContract(Bench):
         assert queue.kick_all() == 2  # noqa: PLR2004
         assert queue.kick_all() == 0
         assert queue.stats()["y"] == QueueStats(ready=2, delayed=1, reserved=1)
+
+    @pytest.mark.parametrize("state", [JobState.READY, JobState.DELAYED, JobState.BURIED])
+    def test_a_replaced_job_stays_where_it_is(self, state: JobState) -> None:
+        """In its state and queue, with its date; only the message is another."""
+        queue = self.queue(queues=["x"])
+        before = queue.peek(self.one_in_each_state(queue, "x")[state])
+        message = self.say("new", header={"colour": "blue"}, queue="x", priority=before.priority)
+
+        after = queue.peek(queue.replace(before.job_id, message))
+        assert (after.state, after.queue, after.priority) == (state, "x", before.priority)
+        assert after.message() == message
+        assert counts(queue, "x") == QueueStats(1, 1, 1, 1)
+        if after.due is not None and before.due is not None:
+            assert abs(after.due - before.due) < DEADLINE
+        if self.replaces_in_place:
+            assert after.job_id == before.job_id
+            assert after.attempts == before.attempts
+            assert after.due == before.due
+        if self.keeps_evidence:
+            assert (after.reason, after.error) == (before.reason, before.error)
+            assert after.history == before.history
+
+    def test_a_replaced_job_runs_once_and_as_it_says_now(self) -> None:
+        """Whatever state it was in."""
+        queue = self.queue()
+        jobs = self.one_in_each_state(queue)
+        for state in (JobState.READY, JobState.DELAYED, JobState.BURIED):
+            jobs[state] = queue.replace(jobs[state], self.say(f"new {state}"))
+        queue.kick([jobs[JobState.DELAYED], jobs[JobState.BURIED]])
+
+        assert sorted(map(str, drain(queue))) == ["new buried", "new delayed", "new ready"]
+
+    def test_a_replaced_jobs_history_goes_on(self) -> None:
+        """What failed with the old message is told beside what fails with the new one."""
+        if not self.keeps_evidence:
+            pytest.skip("this engine keeps no reasons")
+        queue = self.queue()
+        job_id = queue.enqueue(self.say("old"))
+        queue.bury(reserve(queue), reason=BuryReason.FATAL, error="first")
+        queue.kick([job_id])
+        job_id = queue.replace(job_id, self.say("new"))
+        kicked = queue.peek(job_id)
+        queue.bury(reserve(queue), reason=BuryReason.FATAL, error="second")
+        buried = queue.peek(job_id)
+
+        assert (kicked.reason, kicked.error) == (None, None)
+        assert [each.error for each in buried.history] == ["first", "second"]
+        assert (buried.reason, buried.error) == ("fatal", "second")
+
+    def test_a_reserved_job_is_not_replaced(self) -> None:
+        """Its holder works on what it was given."""
+        queue = self.queue()
+        job_id = queue.enqueue(self.say("old"))
+        held = reserve(queue)
+
+        with pytest.raises(JobReserved):
+            queue.replace(job_id, self.say("new"))
+
+        assert queue.peek(job_id).message().body == {"text": "old"}
+        assert counts(queue) == QueueStats(reserved=1)
+        queue.commit(held)
+
+    def test_another_priority_holds(self) -> None:
+        """A ready job runs in its new turn, also after it was rolled back."""
+        queue = self.queue()
+        first, _, third = queue.enqueue_many(
+            [self.say(text, priority=5) for text in ("a", "b", "c")]
+        )
+        queue.replace(first, self.say("a", priority=9))
+        queue.replace(third, self.say("c", priority=1))
+        queue.rollback(reserve(queue))
+
+        assert self.listed(queue, JobState.READY) == ["c", "b", "a"]
+        assert drain(queue) == ["c", "b", "a"]
+
+    def test_a_message_that_is_too_large_replaces_nothing(self) -> None:
+        """The job is as it was."""
+        queue = self.queue(codec=Codec(largest_message=1_000))
+        job_id = queue.enqueue(self.say("old"))
+
+        with pytest.raises(MessageTooLarge):
+            queue.replace(job_id, self.say("x" * 1_000))
+
+        assert queue.peek(job_id).message().body == {"text": "old"}
+        assert drain(queue) == ["old"]
+
+    def test_what_is_no_message_can_be_replaced_by_one(self) -> None:
+        """Its priority is the engine's affair then."""
+        queue = self.queue()
+        self.put_raw("default", b"\xffno message")
+        [record] = queue.list_jobs(JobState.READY)
+        queue.replace(record.job_id, self.say("new"))
+
+        assert drain(queue) == ["new"]
 
     def test_a_job_in_any_state_can_be_deleted(self) -> None:
         """It is gone."""

@@ -117,6 +117,20 @@ class SettlingContract(Bench):
 
         assert reserve(queue).attempt == 2  # noqa: PLR2004
 
+    def test_a_job_that_was_not_begun_goes_back_for_free(self) -> None:
+        """No attempt is spent where the engine can count them, and the last error stays."""
+        queue = self.queue()
+        job_id = queue.enqueue(self.say("again"))
+        queue.rollback(reserve(queue), error="what went wrong")
+        queue.settle(Rollback(reserve(queue), 2 * self.moment, free=True))
+        record = queue.peek(job_id)
+        self.pass_time(2.5 * self.moment)
+        attempt = reserve(queue).attempt
+
+        assert record.state is JobState.DELAYED
+        assert attempt == (2 if self.counts_attempts else 3)
+        assert not self.keeps_evidence or record.error == "what went wrong"
+
     def test_a_buried_job_is_kept_out_of_the_way(self) -> None:
         """Workers do not see it, people do."""
         queue = self.queue()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import random
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Gauge
 
-from pulpo_pool.crashes import ENDED_BY_MASTER, FORGOTTEN, describe_death
+from pulpo_pool.crashes import FORGOTTEN, crash_delay
 from pulpo_pool.errors import UndecodableMessage
 from pulpo_pool.metrics.catalogue import OTHER, QUEUE_JOBS, QUEUE_OLDEST_READY
 from pulpo_pool.outcomes import JobOutcome
@@ -17,26 +16,21 @@ from pulpo_pool.scoreboard import ExitReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from prometheus_client import CollectorRegistry
 
-    from pulpo_pool.crashes import CrashBook
+    from pulpo_pool.crashes import Coroner, CrashBook
     from pulpo_pool.metrics.catalogue import JobMetrics
-    from pulpo_pool.queues.adapter import Judge, Numbering, Owner, QueueAdapter, Rescued
-    from pulpo_pool.scoreboard import Death, Scoreboard
+    from pulpo_pool.queues.adapter import Judge, Owner, QueueAdapter, Rescued
+    from pulpo_pool.scoreboard import Scoreboard
 
 logger = logging.getLogger(__name__)
 
 MOST_QUEUES: Final = 200  # exported by name; publishers choose names, so there must be an end
 MOST_REQUEST_TYPES: Final = 500  # the same, of jobs that killed their worker
-_LONGEST_CRASH_WAIT: Final = 600.0  # seconds
-LONGEST_STACK: Final = 8_192  # characters kept with the job
 
 
-def judge_by(
-    scoreboard: Scoreboard, *, pool: str, instance: str, crashes: Path | None = None
-) -> Judge:
+def judge_by(scoreboard: Scoreboard, coroner: Coroner) -> Judge:
     """Return who decides about an owner: by what this pool's master saw of its death.
 
     Another pool's owner is left to its own keeper, or to the end of its lease. An owner from an
@@ -44,42 +38,23 @@ def judge_by(
     """
 
     def judge(owner: Owner) -> Verdict:
-        if owner.pool != pool:
+        if owner.pool != coroner.pool:
             return Verdict(Fate.ALIVE)
-        if owner.instance != instance:
+        if owner.instance != coroner.instance:
             return Verdict(Fate.GONE, "its pool died")
         death = scoreboard.death_of(owner.serial)
         if death is None:
             return Verdict(Fate.ALIVE)
-        evidence = describe_death(owner.slot, death) + _stack_of(death, crashes)
+        setback = coroner.setback(owner.slot, death)
+        evidence = f"{setback.error}\n{setback.stack}".rstrip("\n")
+        fate = Fate.CRASHED
         if death.reason is ExitReason.CUT_OFF:
-            return Verdict(Fate.CUT_OFF, evidence)
-        if death.wait_status == FORGOTTEN or not death.reason.failed:
-            return Verdict(Fate.GONE, evidence)
-        return Verdict(Fate.CRASHED, evidence)
+            fate = Fate.CUT_OFF
+        elif death.wait_status == FORGOTTEN or not death.reason.failed:
+            fate = Fate.GONE
+        return Verdict(fate, evidence, setback)
 
     return judge
-
-
-def _stack_of(death: Death, crashes: Path | None) -> str:
-    """Return what the process showed of itself before its master ended it, if it did."""
-    if crashes is None or death.reason not in ENDED_BY_MASTER:
-        return ""
-    try:
-        with (crashes / f"{death.serial}.txt").open(errors="replace") as file:
-            return "\n" + file.read(LONGEST_STACK)
-    except OSError:
-        return ""
-
-
-def crash_delay(crashes: int) -> float:
-    """Return how many seconds a job waits after its second crash or a later one.
-
-    Exponential with full jitter, as after an exception: two jobs that kill their workers shall
-    not keep meeting.
-    """
-    ceiling = min(_LONGEST_CRASH_WAIT, 2.0 ** min(crashes - 1, 10))
-    return random.uniform(0, ceiling)  # noqa: S311 - not a secret
 
 
 class Rescuer:
@@ -96,32 +71,32 @@ class Rescuer:
 
     def rescue(self, queue: QueueAdapter) -> int:
         """Take back what dead workers held; return how many jobs. Raises QueueUnavailable."""
-        numbering = queue.numbering()
-        if numbering is not None:
-            return self._note_crashes(numbering)
+        if queue.numbering() is not None:
+            return self._note_crashes(queue)
         rescued = queue.rescue(self._judge, self._limit)
         for job in rescued:
             self._tell(job, _request_type(queue, job))
         return len(rescued)
 
-    def _note_crashes(self, numbering: Numbering) -> int:
+    def _note_crashes(self, queue: QueueAdapter) -> int:
         """Write down the crashes of jobs that their engine has freed by itself.
 
         A job at its limit is buried by the worker that gets it next, who also counts that.
         """
-        deaths = self._book.write_down(numbering)
-        for job, crashes, evidence in deaths:
+        noted = 0
+        for job, crashes, setback in self._book.write_down(queue):
+            noted += 1
             logger.warning(
                 "job %s (%s) is back in queue %s, crashes so far %d: %s",
                 job.job_id,
                 job.request_type or "undecodable",
                 job.queue,
                 crashes,
-                evidence,
+                setback.error,
             )
             if crashes % self._limit.max_crashes:
                 self._count(job.queue, job.request_type, JobOutcome.RETRIED)
-        return len(deaths)
+        return noted
 
     def _count(self, queue: str, request_type: str, outcome: JobOutcome) -> None:
         if len(self._request_types) < MOST_REQUEST_TYPES:

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from tenacity import Retrying, retry_if_exception_type, stop_never, wait_random_exponential
 
 from pulpo_pool.clock import SystemClock
-from pulpo_pool.crashes import CRASH_FILE, CrashBook
+from pulpo_pool.crashes import Coroner, CrashBook
 from pulpo_pool.errors import ConfigError, QueueError, QueueUnavailable
 from pulpo_pool.keeper.housekeeping import QueueGauges, Rescuer, judge_by
 from pulpo_pool.log import count_lines_in, set_up_logging
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FULL_LOOK: Final = 5.0  # seconds; the bell may be missed at no greater price
+BETWEEN_TIDYINGS: Final = 60.0  # seconds
 LONGEST_RECONNECT_WAIT: Final = 30.0  # seconds
 
 
@@ -76,8 +77,8 @@ def run_keeper(  # noqa: PLR0913 - what it is composed of
     metrics = JobMetrics(registry)
     tell_losses_to(metrics.lost)
     gauges = QueueGauges(settings.queues, registry)
-    judge = judge_by(seat.scoreboard, pool=seat.pool, instance=seat.instance, crashes=crashes)
-    book = CrashBook(seat.scoreboard, seat.instance, settings.run_dir.absolute() / CRASH_FILE)
+    coroner = Coroner(seat.pool, seat.instance, crashes)
+    judge, book = judge_by(seat.scoreboard, coroner), CrashBook(seat.scoreboard, coroner)
     rescuer = Rescuer(judge, book, metrics, max_crashes=settings.max_crashes)
     Keeper(service, settings, open_queue, rescuer, metrics, gauges, clock or SystemClock()).run()
     service.report_leaving()
@@ -115,6 +116,7 @@ class Keeper:
         self._clock = clock
         self._rescuer = rescuer
         self._pace = StatsPace(burst=settings.burst)
+        self._tidies_at = clock.monotonic() + BETWEEN_TIDYINGS
         self._queue: QueueAdapter | None = None
         self._had_queue = False
 
@@ -143,6 +145,9 @@ class Keeper:
             self._gauges.show(stats, waiting_since)
             self._note_whether_work_is_left(stats)
         self._seat.scoreboard.header.queue_seen_at = self._clock.monotonic()
+        if started >= self._tidies_at:
+            self._tidies_at = started + BETWEEN_TIDYINGS
+            queue.tidy()
 
     def _note_whether_work_is_left(self, stats: Mapping[str, QueueStats]) -> None:
         """A pool that runs in a burst ends when nothing is ready and nothing held."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from pulpo_pool.circuits import read_circuits
 from pulpo_pool.master.census import state_of
 from pulpo_pool.scoreboard import Activity, PoolState, QueueLink, Scoreboard, SlotState
 
@@ -49,7 +50,7 @@ def service_status(slot: Slot, scoreboard: Scoreboard) -> dict[str, Any]:
 
 
 def pool_status(table: SlotTable, scoreboard: Scoreboard, now: float) -> dict[str, Any]:
-    """Return workers and services, in the order of their slots."""
+    """Return workers and services, in the order of their slots, and what is paused."""
     return {
         "workers": [
             slot_status(slot, scoreboard, now)
@@ -57,7 +58,24 @@ def pool_status(table: SlotTable, scoreboard: Scoreboard, now: float) -> dict[st
             if slot.state is not SlotState.RETIRED
         ],
         "services": [service_status(slot, scoreboard) for slot in table.services],
+        "paused_request_types": paused_request_types(scoreboard, now),
     }
+
+
+def paused_request_types(scoreboard: Scoreboard, now: float) -> list[dict[str, Any]]:
+    """Return each request_type whose jobs wait; `probing` while one of them finds out."""
+    return [
+        {
+            "request_type": circuit.request_type,
+            "state": "probing" if circuit.probing else "paused",
+            "seconds_left": round(max(0.0, circuit.paused_until - now), 3),
+            "pause_seconds": circuit.pause,
+            "pauses": circuit.pauses,
+            "cause": circuit.cause,
+        }
+        for circuit in read_circuits(scoreboard)
+        if circuit.paused_until
+    ]
 
 
 def state_word(state: PoolState) -> str:

@@ -83,6 +83,11 @@ JOB_BURIES: Final = MetricSpec(
     "Jobs set aside for people, by why.",
     ("queue", "request_type", "reason"), {"reason": words(BuryReason)},
 )  # fmt: skip
+JOBS_PUT_BACK: Final = MetricSpec(
+    "pulpo_jobs_put_back_total", Kind.COUNTER, Source.WORKER,
+    "Times that a job was not begun, as its request_type was paused or it had just crashed.",
+    ("queue", "request_type"),
+)  # fmt: skip
 SETTLEMENTS_LOST: Final = MetricSpec(
     "pulpo_job_settlements_lost_total", Kind.COUNTER, Source.WORKER,
     "Attempts whose lease ended before they were settled: their jobs may run twice.",
@@ -217,6 +222,15 @@ MASTER_HEARTBEAT: Final = MetricSpec(
     "pulpo_master_heartbeat_timestamp_seconds", Kind.GAUGE, Source.SCOREBOARD,
     "When the master last went round its loop.",
 )  # fmt: skip
+PAUSED_UNTIL: Final = MetricSpec(
+    "pulpo_request_type_paused_until_timestamp_seconds", Kind.GAUGE, Source.SCOREBOARD,
+    "When the pause of a request_type ends, or ended without its jobs going on yet; 0: it runs.",
+    ("request_type",),
+)  # fmt: skip
+TYPE_PAUSES: Final = MetricSpec(
+    "pulpo_request_type_pauses_total", Kind.COUNTER, Source.SCOREBOARD,
+    "Pauses of a request_type, because what it depends on was down.", ("request_type",),
+)  # fmt: skip
 LOOP_LAG: Final = MetricSpec(
     "pulpo_master_loop_lag_seconds", Kind.GAUGE, Source.SCOREBOARD,
     "By how much the worst turn of the master's loop in the last half minute was late.",
@@ -245,7 +259,7 @@ BUILD_INFO: Final = MetricSpec(
 
 CATALOGUE: Final = (
     JOBS_FINISHED, JOB_DURATION, JOB_WAIT, JOB_RETRIES, JOB_BURIES, SETTLEMENTS_LOST,
-    JOBS_IN_FLIGHT, LONGEST_RUNNING,
+    JOBS_IN_FLIGHT, LONGEST_RUNNING, JOBS_PUT_BACK, PAUSED_UNTIL, TYPE_PAUSES,
     QUEUE_JOBS, QUEUE_OLDEST_READY, QUEUE_UP, QUEUE_SEEN, RECONNECTS, QUEUE_ERRORS,
     WORKERS, WORKERS_WANTED, WORKER_FORKS, WORKER_EXITS, WORKER_RECYCLES, CRASH_LOOPING,
     WORKER_START, WORKER_HEARTBEAT, WORKER_BUSY, WORKER_CPU, WORKER_RSS, WORKER_PSS, WORKER_USS,
@@ -269,6 +283,7 @@ class JobMetrics:
         self._wait = JOB_WAIT.make(Histogram, registry)
         self._retries = JOB_RETRIES.make(Counter, registry)
         self._buries = JOB_BURIES.make(Counter, registry)
+        self._put_back = JOBS_PUT_BACK.make(Counter, registry)
         self._lost = SETTLEMENTS_LOST.make(Counter, registry)
         self._reconnects = RECONNECTS.make(Counter, registry)
         errors = QUEUE_ERRORS.make(Counter, registry)
@@ -304,6 +319,8 @@ class JobMetrics:
             for bury_reason in BuryReason:
                 self._buries.labels(queue, request_type, bury_reason)
             self._duration.labels(queue, request_type)
+            if request_type != UNKNOWN:  # only a type with a handler can be paused
+                self._put_back.labels(queue, request_type)
         for queue in self._queues:
             self._wait.labels(queue)
             self._lost.labels(queue)
@@ -343,6 +360,10 @@ class JobMetrics:
     def job_buried(self, queue: str, request_type: str, reason: BuryReason) -> None:
         """Count a job that was set aside."""
         self._buries.labels(queue, self._label(request_type), reason).inc()
+
+    def job_put_back(self, queue: str, request_type: str) -> None:
+        """Count a job that was not begun."""
+        self._put_back.labels(queue, self._label(request_type)).inc()
 
     def settlement_lost(self, queue: str) -> None:
         """Count an attempt that was settled too late."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias, TypedDict
 
+import msgspec
+
 from pulpo_pool.clock import Clock, SystemClock
 from pulpo_pool.codec import Codec
 from pulpo_pool.errors import ReservationLost, UndecodableMessage, WrongProcess
@@ -17,6 +19,7 @@ from pulpo_pool.message import DEFAULT_QUEUE, Message
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from pulpo_pool.queues.evidence import EvidenceStore
     from pulpo_pool.setback import Setback
 
 DEFAULT_LEASE: Final = 60.0  # seconds
@@ -132,20 +135,31 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """Again, after `delay` seconds, with what went wrong for people to read."""
+    """Again, after `delay` seconds, with what went wrong for people to read.
+
+    `free` says that nothing was tried: it costs no attempt where the engine counts them itself,
+    and what went wrong before stays with the job. `reason` is a word of RetryReason. With neither
+    reason nor error the job is only given back: no setback of it is kept.
+    """
 
     reservation: Reservation
     delay: float = 0.0
     error: str = ""
+    reason: str = ""
+    free: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Bury:
-    """Kept for people, out of the workers' way."""
+    """Kept for people, out of the workers' way.
+
+    `setback` is given where an earlier attempt is to blame: its evidence is kept then.
+    """
 
     reservation: Reservation
     reason: BuryReason
     error: str = ""
+    setback: Setback | None = None
 
 
 Settlement: TypeAlias = Commit | Rollback | Bury
@@ -170,10 +184,14 @@ class Fate(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A judgement on an owner; `evidence` says how it ended, for the job's error text."""
+    """A judgement on an owner; `evidence` says how it ended, for the job's error text.
+
+    `setback` has the same in fields, for the job's history, which fills in the job's part.
+    """
 
     fate: Fate
     evidence: str = ""
+    setback: Setback | None = None
 
 
 Judge: TypeAlias = Callable[[Owner], Verdict]
@@ -216,7 +234,8 @@ class JobRecord:
     """A job as people see it: what `peek` and `list` return.
 
     `due` is Unix seconds: when a delayed job becomes ready, or a reservation's lease ends.
-    `body` and `request_type` are None where the bytes are no message.
+    `body` and `request_type` are None where the bytes are no message. `history` has the attempts
+    that did not end well, the oldest first; a kick leaves it, as evidence.
     """
 
     job_id: str
@@ -293,6 +312,7 @@ class QueueAdapter(ABC):
         self.interrupts: tuple[int, ...] = ()  # descriptors: one readable ends a waiting dequeue
         self.before_wait: Callable[[], None] | None = None  # called as dequeue begins to wait
         self.unseen = ""  # what the last list or purge could not reach, for people
+        self.evidence: EvidenceStore | None = None  # None: the engine keeps it with the jobs
         self._opened_in = os.getpid()
 
     # -- publishing ---------------------------------------------------------------------------
@@ -343,9 +363,11 @@ class QueueAdapter(ABC):
         """Settle a job as done."""
         self.settle(Commit(reservation))
 
-    def rollback(self, reservation: Reservation, *, delay: float = 0.0, error: str = "") -> None:
+    def rollback(
+        self, reservation: Reservation, *, delay: float = 0.0, error: str = "", reason: str = ""
+    ) -> None:
         """Settle a job as to be tried again after `delay` seconds."""
-        self.settle(Rollback(reservation, delay, error))
+        self.settle(Rollback(reservation, delay, error, reason))
 
     def bury(self, reservation: Reservation, *, reason: BuryReason, error: str = "") -> None:
         """Settle a job as one for people."""
@@ -369,6 +391,12 @@ class QueueAdapter(ABC):
         do, by what their master saw of deaths, and need to know which job_ids are comparable.
         """
         return None
+
+    def note_crash(self, job_id: str, setback: Setback) -> None:  # noqa: B027 - see numbering
+        """Keep the evidence of a job that killed its worker, where `rescue` cannot."""
+
+    def tidy(self) -> None:  # noqa: B027 - what is kept with a job goes with it
+        """Forget the evidence of jobs that are gone, a part of them at each call."""
 
     def rest(self) -> None:  # noqa: B027 - most engines wait only inside a call
         """Reserve nothing until the next dequeue, even where an engine's wait outlives a call."""
@@ -403,6 +431,16 @@ class QueueAdapter(ABC):
     @abstractmethod
     def kick_all(self, *, queues: Collection[str] = ()) -> int:
         """Make every buried job ready with a fresh count; return how many."""
+
+    @abstractmethod
+    def replace(self, job_id: str, message: Message) -> str:
+        """Put a message in the place of a job's own; return its job_id, perhaps a new one.
+
+        The job keeps its state, its queue and its date, and where the engine can its counts and
+        what is known of its failures; a changed priority holds. A job is never lost on the way;
+        an engine that cannot change one may leave both behind if it is cut off. Raises NoSuchJob,
+        JobReserved for one in a worker's hands, InvalidMessage, MessageTooLarge.
+        """
 
     @abstractmethod
     def delete(self, job_id: str) -> None:
@@ -462,6 +500,8 @@ def describe(record: JobRecord) -> dict[str, Any]:
         message: Message | None = record.message()
     except UndecodableMessage:
         message = None
+    from pulpo_pool.queues.letters import fingerprint_of  # not for those who only publish
+
     return {
         "job_id": record.job_id,
         "id": message.id if message else None,
@@ -476,6 +516,20 @@ def describe(record: JobRecord) -> dict[str, Any]:
         "crashes": record.crashes,
         "due": record.due,
         "owner": record.owner,
+        "fingerprint": fingerprint_of(record) or None,
         "reason": record.reason,
         "error": record.error,
+        "history": [msgspec.structs.asdict(setback) for setback in record.history],
     }
+
+
+def priority_of(message: Message, record: JobRecord) -> int:
+    """Return the priority of a job whose message is replaced: its own, unless that is changed.
+
+    The job's may differ from what its message says: others put jobs into queues as well.
+    """
+    try:
+        before = record.message().priority
+    except UndecodableMessage:
+        return record.priority
+    return record.priority if message.priority == before else message.priority

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Final, Unpack
 import greenstalk
 
 from pulpo_pool.errors import NoSuchJob, QueueUnavailable, ReservationLost
+from pulpo_pool.queues import beanstalkd_evidence as evidence
 from pulpo_pool.queues import beanstalkd_jobs as jobs
 from pulpo_pool.queues import beanstalkd_people as people
+from pulpo_pool.queues import beanstalkd_replace
 from pulpo_pool.queues.adapter import (
     AdapterOptions,
+    Commit,
     QueueAdapter,
     Reservation,
     Settled,
     oldest,
+    priority_of,
 )
 from pulpo_pool.queues.beanstalkd_jobs import BeanstalkdReservation
 from pulpo_pool.queues.beanstalkd_link import (
@@ -30,9 +34,12 @@ from pulpo_pool.queues.beanstalkd_link import (
     unavailable,
     whole_seconds,
 )
+from pulpo_pool.queues.beanstalkd_replace import Draft
+from pulpo_pool.queues.evidence import EvidenceStore
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from pulpo_pool.message import Message
     from pulpo_pool.queues.adapter import (
@@ -45,6 +52,7 @@ if TYPE_CHECKING:
         Rescued,
         Settlement,
     )
+    from pulpo_pool.setback import Setback
 
 DEFAULT_PORT: Final = 11_300
 DEFAULT_SOCKET_TIMEOUT: Final = 10.0  # seconds
@@ -56,7 +64,8 @@ class BeanstalkdQueueAdapter(QueueAdapter):
     The lease is the job's: the time-to-run it was published with, in whole seconds. The server
     hands the jobs of a closed connection back at once, those of a host that vanished when their
     lease ends. `socket_timeout` is in seconds: a server that is silent for longer counts as away.
-    Every verb reconnects if it must. `encoding` is that of the jobs' bytes in the tubes.
+    Every verb reconnects if it must. `encoding` is that of the jobs' bytes in the tubes. What
+    became of attempts, which the server does not keep, goes into `evidence_file`.
     """
 
     def __init__(
@@ -66,12 +75,15 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         *,
         socket_timeout: float = DEFAULT_SOCKET_TIMEOUT,
         encoding: str = "utf-8",
+        evidence_file: Path | None = None,
         **options: Unpack[AdapterOptions],
     ) -> None:
         super().__init__(**options)
         checked_tubes(self.queues)
         self.where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._address = (host, port, socket_timeout)
+        self.evidence = EvidenceStore(evidence_file, self.where) if evidence_file else None
+        self._tidied_up_to = ""
         self._encoding = encoding
         self._published_lease = whole_seconds(self.lease, least=1)  # whatever touches learn
         self._link: Link | None = None
@@ -201,6 +213,11 @@ class BeanstalkdQueueAdapter(QueueAdapter):
             return Settled.LOST
         try:
             command, call = jobs.verb(link, settlement)
+            if self.evidence is not None and not isinstance(settlement, Commit):
+                # First: whoever sees it buried asks why.
+                evidence.keep(
+                    self.evidence, link, settlement, owner=self.owner, now=self.clock.now()
+                )
             if parks_until is not None and self._granted is None:
                 link.park(parks_until, after=command)
             call()
@@ -269,6 +286,26 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         with self._talking as link:
             return link.numbering
 
+    def note_crash(self, job_id: str, setback: Setback) -> None:
+        """Keep the evidence of a job that killed its worker, unless it was done since."""
+        self._check_usable()
+        if self.evidence is None:
+            return
+        try:
+            seen = self._seen(job_id)
+        except NoSuchJob:
+            return
+        evidence.note_crash(self.evidence, seen, setback)
+
+    def tidy(self) -> None:
+        """Forget the evidence of jobs that are gone, a part of them at each call."""
+        self._check_usable()
+        if self.evidence is not None:
+            with self._talking as link:
+                self._tidied_up_to = evidence.tidy(
+                    self.evidence, link, self._tidied_up_to, self.clock.now()
+                )
+
     def stats(self) -> Mapping[str, QueueStats]:
         """Return the server's counts of every queue that has jobs, by queue."""
         self._check_usable()
@@ -290,8 +327,13 @@ class BeanstalkdQueueAdapter(QueueAdapter):
     def peek(self, job_id: str) -> JobRecord:
         """Return a job in any state without taking it; raise NoSuchJob."""
         self._check_usable()
+        seen = self._seen(job_id)
+        return evidence.with_evidence(self.evidence, seen) if self.evidence else seen.record
+
+    def _seen(self, job_id: str) -> people.Seen:
         with self._talking as link:
-            return self._shown(people.peek(link, job_id, self.codec, self.clock.now()))
+            seen = people.peek(link, job_id, self.codec, self.clock.now())
+        return seen if self._encoding == "utf-8" else people.recoded(seen, self._inward)
 
     def list_jobs(self, state: JobState, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
         """Yield the jobs in a state, in the order they would run; of all queues unless named.
@@ -326,11 +368,35 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         with self._talking as link:
             return people.kick_all(link, queues)
 
+    def replace(self, job_id: str, message: Message) -> str:
+        """Put a new job with this message in the place of another; return its new job_id.
+
+        The server cannot change a job. The new one has the evidence of the old, but begins with
+        fresh counts, behind the others of its priority. Raises NoSuchJob, JobReserved.
+        """
+        self._check_usable()
+        seen = self._seen(job_id)
+        body = self._outward(self.codec.encode(message))
+
+        def stored(number: int) -> None:
+            if self.evidence is not None:
+                now = self.clock.now()
+                evidence.hand_on(self.evidence, seen, str(number), self._inward(body), now)
+
+        draft = Draft(body, priority_of(message, seen.record), stored)
+        with self._talking as link:
+            new_id = beanstalkd_replace.replace(link, int(seen.record.job_id), draft)
+        if self.evidence is not None:
+            self.evidence.forget([seen.record.job_id])
+        return new_id
+
     def delete(self, job_id: str) -> None:
         """Remove a job; raise NoSuchJob, or QueueError for one that a worker holds."""
         self._check_usable()
         with self._talking as link:
             people.delete(link, job_id)
+        if self.evidence is not None:
+            self.evidence.forget([job_id])
 
     def purge(self, state: JobState, *, queues: Collection[str] = ()) -> int:
         """Remove every job in a state; return how many. Reserved ones are their holders'."""
@@ -345,6 +411,8 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         """Let go of the server, which hands back what was reserved. Closing twice is fine."""
         self._closed = True
         self._drop_link()
+        if self.evidence is not None:
+            self.evidence.close()
 
     def _check_usable(self) -> None:
         self._check_process()
@@ -401,9 +469,6 @@ class BeanstalkdQueueAdapter(QueueAdapter):
 
     def _inward(self, body: bytes) -> bytes:
         return body if self._encoding == "utf-8" else _recoded(body, self._encoding, "utf-8")
-
-    def _shown(self, record: JobRecord) -> JobRecord:
-        return record if self._encoding == "utf-8" else people.recoded(record, self._inward)
 
 
 class _Talk:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import greenstalk
 
@@ -39,6 +39,14 @@ def stats(link: Link) -> Mapping[str, QueueStats]:
     return {str(name): count for name, count in counts.items() if count != QueueStats()}
 
 
+class Seen(NamedTuple):
+    """A job as the server shows it; `published_at` is Unix seconds, a second early at most."""
+
+    record: JobRecord
+    kicks: int
+    published_at: float
+
+
 def next_in_line(link: Link) -> Iterator[tuple[str, bytes]]:
     """Yield the queues that have ready jobs, and the bytes of the one that each gives out next."""
     for tube, counts in stats(link).items():
@@ -48,7 +56,7 @@ def next_in_line(link: Link) -> Iterator[tuple[str, bytes]]:
                 yield tube, link.client.peek_ready().body
 
 
-def peek(link: Link, job_id: str, codec: Codec, now: float) -> JobRecord:
+def peek(link: Link, job_id: str, codec: Codec, now: float) -> Seen:
     """Return a job in any state; raise NoSuchJob."""
     number = _number(job_id)
     link.wire.send_ahead((b"peek %d\r\n" % number, b"stats-job %d\r\n" % number))
@@ -65,7 +73,7 @@ def peek(link: Link, job_id: str, codec: Codec, now: float) -> JobRecord:
         raise _missing(job_id)
     state = JobState(facts["state"])
     timed = state in (JobState.DELAYED, JobState.RESERVED)
-    return JobRecord(
+    record = JobRecord(
         job_id=str(number),
         queue=str(facts["tube"]),
         state=state,
@@ -76,6 +84,7 @@ def peek(link: Link, job_id: str, codec: Codec, now: float) -> JobRecord:
         crashes=0,
         due=now + facts["time-left"] if timed else None,
     )
+    return Seen(record, facts["kicks"], now - facts["age"] - 1)
 
 
 def attempts(facts: greenstalk.StatsJob) -> int:
@@ -195,9 +204,9 @@ def purge(link: Link, state: JobState, queues: Collection[str]) -> tuple[int, st
     return removed, unseen if left else ""
 
 
-def recoded(record: JobRecord, inward: Callable[[bytes], bytes]) -> JobRecord:
-    """Return a record whose bytes are in our encoding."""
-    return replace(record, raw=inward(record.raw))
+def recoded(seen: Seen, inward: Callable[[bytes], bytes]) -> Seen:
+    """Return a job whose bytes are in our encoding."""
+    return seen._replace(record=replace(seen.record, raw=inward(seen.record.raw)))
 
 
 def _kicked(link: Link, number: int) -> int:

@@ -193,6 +193,12 @@ class FileQueueAdapter(QueueAdapter):
         self._ring(kicked)
         return kicked.total()
 
+    def replace(self, job_id: str, message: Message) -> str:
+        """Put a message in the place of a job's own; raise NoSuchJob, JobReserved."""
+        self._check_usable()
+        self._promote_all()
+        return self._store.publish(people.replace, job_id, message, self.codec)
+
     def delete(self, job_id: str) -> None:
         """Remove a job in any state; raise NoSuchJob."""
         self._check_usable()

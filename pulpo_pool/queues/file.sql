@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     owner    TEXT,
     reason   TEXT,
     error    TEXT,
+    history  TEXT,                               -- JSON: the attempts that did not end well
     raw      BLOB    NOT NULL,                   -- last, so that reading the rest stays short
     -- For people who write rows by hand: what would confuse the statements below is refused.
     CHECK (typeof(priority) = 'integer' AND priority >= 0),
@@ -33,6 +34,12 @@ CREATE INDEX IF NOT EXISTS jobs_standing
     ON jobs (state, queue, priority, id) WHERE state = 0 OR state = 3;
 CREATE INDEX IF NOT EXISTS jobs_timed
     ON jobs (state, due, queue) WHERE state = 1 OR state = 2;
+
+-- name: columns
+SELECT name FROM pragma_table_info('jobs');
+
+-- name: add_history
+ALTER TABLE jobs ADD COLUMN history TEXT;
 
 -- name: insert
 INSERT INTO jobs (queue, state, priority, due, raw) VALUES (?, ?, ?, ?, ?);
@@ -70,12 +77,19 @@ SELECT 1 FROM jobs WHERE state = 0 AND queue = ? LIMIT 1;
 -- name: commit
 DELETE FROM jobs WHERE id = ? AND token = ? AND state = 2;
 
+-- name: history
+SELECT attempts, history FROM jobs WHERE id = ? AND token = ? AND state = 2;
+
 -- name: rollback
-UPDATE jobs SET state = ?, due = ?, error = ?, owner = NULL
+UPDATE jobs SET state = ?, due = ?, error = ?, history = coalesce(?, history), owner = NULL
+WHERE id = ? AND token = ? AND state = 2;
+
+-- name: put_back
+UPDATE jobs SET state = ?, due = ?, attempts = max(0, attempts - 1), owner = NULL
 WHERE id = ? AND token = ? AND state = 2;
 
 -- name: bury
-UPDATE jobs SET state = 3, due = NULL, reason = ?, error = ?, owner = NULL
+UPDATE jobs SET state = 3, due = NULL, reason = ?, error = ?, history = ?, owner = NULL
 WHERE id = ? AND token = ? AND state = 2;
 
 -- name: touch
@@ -86,7 +100,7 @@ SELECT id, token, owner, crashes FROM jobs WHERE state = 2 AND owner IS NOT NULL
 
 -- name: rescue
 UPDATE jobs SET state = ?, due = ?, crashes = ?, attempts = max(0, attempts - ?),
-    reason = ?, error = coalesce(?, error), owner = NULL
+    reason = ?, error = coalesce(?, error), history = ?, owner = NULL
 WHERE id = ? AND token = ? AND state = 2
 RETURNING queue, CAST(raw AS BLOB);
 
@@ -111,16 +125,19 @@ UNION ALL
 SELECT queue, min(due) FROM jobs WHERE state = 2 AND due <= ?1 GROUP BY queue;
 
 -- name: peek
-SELECT id, queue, state, CAST(raw AS BLOB), priority, attempts, crashes, due, owner, reason, error
+SELECT id, queue, state, CAST(raw AS BLOB), priority, attempts, crashes, due, owner, reason, error,
+    history
 FROM jobs WHERE id = ?;
 
 -- name: page_standing
-SELECT id, queue, state, CAST(raw AS BLOB), priority, attempts, crashes, due, owner, reason, error
+SELECT id, queue, state, CAST(raw AS BLOB), priority, attempts, crashes, due, owner, reason, error,
+    history
 FROM jobs WHERE state = {state} AND queue = ? AND (priority, id) > (?, ?)
 ORDER BY priority, id LIMIT ?;
 
 -- name: page_timed
-SELECT id, queue, state, CAST(raw AS BLOB), priority, attempts, crashes, due, owner, reason, error
+SELECT id, queue, state, CAST(raw AS BLOB), priority, attempts, crashes, due, owner, reason, error,
+    history
 FROM jobs WHERE state = {state} AND (due, queue, id) > (?, ?, ?)
 ORDER BY due, queue, id LIMIT ?;
 
@@ -146,6 +163,9 @@ WHERE id = ?;
 -- name: kick_some
 UPDATE jobs SET state = 0, due = NULL, attempts = 0, crashes = 0, reason = NULL, error = NULL
 WHERE id IN (SELECT id FROM jobs WHERE state = 3 AND queue = ? AND id <= ? LIMIT ?);
+
+-- name: replace
+UPDATE jobs SET raw = ?, priority = ? WHERE id = ?;
 
 -- name: delete
 DELETE FROM jobs WHERE id = ?;

@@ -6,8 +6,9 @@ import heapq
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from pulpo_pool.errors import NoSuchJob
-from pulpo_pool.queues.adapter import JobRecord, JobState, QueueStats, oldest
+from pulpo_pool.errors import JobReserved, NoSuchJob
+from pulpo_pool.queues import history
+from pulpo_pool.queues.adapter import JobRecord, JobState, QueueStats, oldest, priority_of
 from pulpo_pool.queues.file_session import SQL
 
 if TYPE_CHECKING:
@@ -15,11 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from pulpo_pool.codec import Codec
+    from pulpo_pool.message import Message
     from pulpo_pool.queues.file_store import FileStore
 
 STATES: Final = (JobState.READY, JobState.DELAYED, JobState.RESERVED, JobState.BURIED)
-
-LONGEST_ERROR: Final = 16_384  # characters kept of what went wrong
 
 _PAGE: Final = 200  # jobs read at once: no snapshot outlives a page, so the log stays short
 _BATCH: Final = 1_000  # jobs changed at once, for some milliseconds
@@ -86,6 +86,19 @@ def kick_all(store: FileStore, queues: Collection[str]) -> Counter[str]:
     return _in_batches(store, "kick_some", JobState.BURIED, queues)
 
 
+def replace(cursor: sqlite3.Cursor, job_id: str, message: Message, codec: Codec) -> str:
+    """Put a message in the place of a job's own, return its id; raise NoSuchJob, JobReserved."""
+    row = cursor.execute(SQL["peek"], (row_id(job_id),)).fetchone()
+    if row is None:
+        raise _missing(job_id)
+    record = _record(row, codec)
+    if record.state is JobState.RESERVED:
+        raise JobReserved(f"job {job_id} is in a worker's hands")
+    raw = codec.encode(message)
+    cursor.execute(SQL["replace"], (raw, priority_of(message, record), row[0]))
+    return record.job_id
+
+
 def delete(cursor: sqlite3.Cursor, job_id: str) -> None:
     """Remove a job in any state; raise NoSuchJob."""
     if cursor.execute(SQL["delete"], (row_id(job_id),)).rowcount == 0:
@@ -95,13 +108,6 @@ def delete(cursor: sqlite3.Cursor, job_id: str) -> None:
 def purge(store: FileStore, state: JobState, queues: Collection[str]) -> int:
     """Remove every job in a state that is there now; return how many."""
     return _in_batches(store, "purge_some", state, queues).total()
-
-
-def kept(error: str) -> str:
-    """Return what is stored of an error: its end says most, and lone surrogates cannot be."""
-    if len(error) > LONGEST_ERROR:
-        error = "[...]" + error[-LONGEST_ERROR:]
-    return error.encode("utf-8", "backslashreplace").decode()
 
 
 def row_id(job_id: str) -> int:
@@ -153,7 +159,7 @@ def _in_state(statement: str, state: JobState) -> str:
 
 
 def _record(row: tuple[Any, ...], codec: Codec) -> JobRecord:
-    job_id, queue, state, raw, priority, attempts, crashes, due, owner, reason, error = row
+    job_id, queue, state, raw, priority, attempts, crashes, due, owner, reason, error, kept = row
     return JobRecord(
         job_id=str(job_id),
         queue=queue,
@@ -167,6 +173,7 @@ def _record(row: tuple[Any, ...], codec: Codec) -> JobRecord:
         owner=owner,
         reason=reason,
         error=error,
+        history=history.read(kept),
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pulpo_pool.queues.adapter import BuryReason, Fate, JobState, Owner, Rescued
-from pulpo_pool.queues.file_people import STATES, kept
+from pulpo_pool.queues.file_people import STATES
 from pulpo_pool.queues.file_session import SQL
+from pulpo_pool.queues.history import extended, kept, read, setback_of_rescue, written
 
 if TYPE_CHECKING:
     import sqlite3
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pulpo_pool.queues.file_store import FileStore
 
 _RESCUE: Final = SQL["rescue"]
+_HISTORY: Final = SQL["history"]
 
 
 class Plan(NamedTuple):
@@ -61,6 +63,9 @@ def carry_out(cursor: sqlite3.Cursor, plans: list[Plan], now: float) -> list[Res
     """Take back what is still as it was judged; return that."""
     rescued = []
     for job in plans:
+        found = cursor.execute(_HISTORY, (job.job_id, job.token)).fetchone()
+        if found is None:
+            continue
         row = cursor.execute(
             _RESCUE,
             (
@@ -70,21 +75,30 @@ def carry_out(cursor: sqlite3.Cursor, plans: list[Plan], now: float) -> list[Res
                 1 if job.verdict.fate is Fate.CUT_OFF else 0,
                 BuryReason.CRASHED.value if job.state is JobState.BURIED else None,
                 kept(job.verdict.evidence) or None,
+                _history(job, *found, now=now),
                 job.job_id,
                 job.token,
             ),
         ).fetchone()
-        if row is not None:
-            queue, raw = row
-            rescued.append(
-                Rescued(
-                    job_id=str(job.job_id),
-                    queue=queue,
-                    owner=job.owner,
-                    verdict=job.verdict,
-                    state=job.state,
-                    crashes=job.crashes,
-                    raw=raw,
-                )
+        queue, raw = row
+        rescued.append(
+            Rescued(
+                job_id=str(job.job_id),
+                queue=queue,
+                owner=job.owner,
+                verdict=job.verdict,
+                state=job.state,
+                crashes=job.crashes,
+                raw=raw,
             )
+        )
     return rescued
+
+
+def _history(job: Plan, attempts: int, stored: str | None, *, now: float) -> str:
+    """Return the job's history with its owner's end, as it is stored."""
+    buried = job.state is JobState.BURIED
+    setback = setback_of_rescue(
+        job.verdict, attempt=attempts, at=now, owner=job.owner, buried=buried
+    )
+    return written(extended(read(stored), setback))

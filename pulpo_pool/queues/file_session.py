@@ -8,6 +8,7 @@ import os
 import re
 import sqlite3
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-APPLICATION_ID: Final = 0x50554C50  # "PULP", in the header of the file
-SCHEMA_VERSION: Final = 1
 OLDEST_SQLITE: Final = (3, 35, 0)  # RETURNING
 BUSY_TIMEOUT: Final = 20.0  # seconds; only adapters of one process ever wait this way
 
@@ -39,6 +38,29 @@ def _read_statements() -> Mapping[str, str]:
 
 
 SQL: Final = _read_statements()
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a database is made to be. `settings` are said by each connection that opens it."""
+
+    application_id: int  # in the header of the file: tells our databases from others'
+    version: int
+    create: str
+    settings: str = ""
+    upgrade: Callable[[sqlite3.Cursor], None] = lambda _cursor: None  # of one that is older
+
+
+def _add_history(cursor: sqlite3.Cursor) -> None:
+    """Give a queue of an older pulpo-pool the column that it lacks.
+
+    The version stays: the older one, if it must come back tonight, works with the column too.
+    """
+    if ("history",) not in cursor.execute(SQL["columns"]).fetchall():
+        cursor.execute(SQL["add_history"])
+
+
+QUEUE: Final = Schema(0x50554C50, 1, SQL["schema"], upgrade=_add_history)  # "PULP"
 
 
 def check_sqlite(version: tuple[int, ...]) -> None:
@@ -108,8 +130,9 @@ class Session:
     Raises sqlite3.Error and OSError as they come, QueueCorrupt for what is no queue of ours.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, schema: Schema) -> None:
         self._path = path
+        self._schema = schema
         self._log = -1  # opened by the first to sync; SQLite keeps no locks on this file
         place.create(path)
         self.identity = place.identity(path)
@@ -183,7 +206,10 @@ class Session:
                 )
             self.cursor.execute(f"PRAGMA journal_size_limit = {_LARGEST_RESTING_LOG}")
             self.cursor.execute("PRAGMA trusted_schema = OFF")
-            if not is_ours:
+            self.cursor.executescript(self._schema.settings)
+            if is_ours:
+                self._schema.upgrade(self.cursor)
+            else:
                 self._create_schema()
             self.cursor.execute("PRAGMA synchronous = NORMAL")
         if place.identity(self._path) != self.identity:
@@ -197,11 +223,11 @@ class Session:
         (version,) = execute("PRAGMA user_version").fetchone()
         tables = [name for (name,) in execute("SELECT name FROM sqlite_master LIMIT 3")]
         execute("COMMIT")
-        is_ours = bool(application == APPLICATION_ID)
-        if is_ours and version > SCHEMA_VERSION:
+        is_ours = bool(application == self._schema.application_id)
+        if is_ours and version > self._schema.version:
             raise QueueCorrupt(
                 f"file queue {self._path}: was written by a newer pulpo-pool (schema {version}, "
-                f"this one knows {SCHEMA_VERSION}); upgrade pulpo-pool here"
+                f"this one knows {self._schema.version}); upgrade pulpo-pool here"
             )
         if not is_ours and (application or version or tables):
             raise QueueCorrupt(
@@ -212,7 +238,8 @@ class Session:
 
     def _create_schema(self) -> None:
         self.cursor.executescript(
-            f"BEGIN IMMEDIATE; {SQL['schema']}\n PRAGMA application_id = {APPLICATION_ID}; "
-            f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
+            f"BEGIN IMMEDIATE; {self._schema.create}\n "
+            f"PRAGMA application_id = {self._schema.application_id}; "
+            f"PRAGMA user_version = {self._schema.version}; COMMIT"
         )
         self.sync()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, TypeV
 
 from pulpo_pool.errors import QueueCorrupt, QueueUnavailable
 from pulpo_pool.queues import file_place as place
-from pulpo_pool.queues.file_session import BUSY_TIMEOUT, Session, check_sqlite
+from pulpo_pool.queues.file_session import BUSY_TIMEOUT, QUEUE, Schema, Session, check_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,11 +37,12 @@ class FileStore:
     Every call may raise QueueUnavailable (or QueueCorrupt), and then be made again.
     """
 
-    def __init__(self, path: str, durability: Durability) -> None:
+    def __init__(self, path: str, durability: Durability, schema: Schema = QUEUE) -> None:
         check_sqlite(sqlite3.sqlite_version_info)
         self.path = place.absolute(path)
         place.refuse_network(self.path, place.mounted())
         self._syncs = durability == "full"
+        self._schema = schema
         self._mutex = threading.Lock()
         self._session: Session | None = None
         self.closed = False
@@ -122,7 +123,7 @@ class FileStore:
         if self.closed:
             raise QueueUnavailable(f"file queue {self.path}: this adapter is closed")
         try:
-            session = self._session = Session(self.path)
+            session = self._session = Session(self.path, self._schema)
         except (sqlite3.Error, OSError) as error:
             raise self._harm(error) from error
         return session

@@ -14,8 +14,9 @@ from pulpo_pool.queues.adapter import (
     Rollback,
     Settled,
 )
-from pulpo_pool.queues.file_people import STATES, kept
+from pulpo_pool.queues.file_people import STATES
 from pulpo_pool.queues.file_session import SQL
+from pulpo_pool.queues.history import extended, kept, read, setback_of, written
 
 if TYPE_CHECKING:
     import sqlite3
@@ -38,8 +39,10 @@ _PROMOTE: Final = SQL["promote"]
 _HAS_READY: Final = SQL["has_ready"]
 _COMMIT: Final = SQL["commit"]
 _ROLLBACK: Final = SQL["rollback"]
+_PUT_BACK: Final = SQL["put_back"]
 _BURY: Final = SQL["bury"]
 _TOUCH: Final = SQL["touch"]
+_HISTORY: Final = SQL["history"]
 
 Row: TypeAlias = tuple[str, int, int, float | None, bytes]
 
@@ -129,16 +132,35 @@ class Turns:
         match settlement:
             case Commit():
                 done = cursor.execute(_COMMIT, lease)
-            case Rollback(delay=delay, error=error):
+            case Rollback(delay=delay, error=error, free=free):
                 due = self._adapter.clock.now() + delay if delay > 0 else None
                 state = _READY if due is None else _DELAYED
-                done = cursor.execute(_ROLLBACK, (state, due, kept(error), *lease))
+                if free:
+                    done = cursor.execute(_PUT_BACK, (state, due, *lease))
+                else:
+                    past = self._history(cursor, settlement)
+                    done = cursor.execute(_ROLLBACK, (state, due, kept(error), past, *lease))
                 rings = (held.queue,)
             case Bury(reason=reason, error=error):
-                done = cursor.execute(_BURY, (reason.value, kept(error), *lease))
+                past = self._history(cursor, settlement)
+                done = cursor.execute(_BURY, (reason.value, kept(error), past, *lease))
         if done.rowcount == 0:
             return Settled.LOST, _NOBODY
         return Settled.DONE, rings
+
+    def _history(self, cursor: sqlite3.Cursor, settlement: Settlement) -> str | None:
+        """Return the job's history with this settlement, as it is stored; None if it adds none."""
+        held = settlement.reservation
+        setback = setback_of(
+            settlement,
+            attempt=held.attempt,
+            at=self._adapter.clock.now(),
+            owner=self._adapter.owner,
+        )
+        row = cursor.execute(_HISTORY, (int(held.job_id), held.token)).fetchone()
+        if setback is None or row is None:
+            return None
+        return written(extended(read(row[1]), setback))
 
 
 def row(message: Message, raw: bytes, now: float) -> Row:

@@ -7,7 +7,7 @@ import selectors
 import time
 from typing import TYPE_CHECKING, Unpack
 
-from pulpo_pool.errors import NoSuchJob, QueueUnavailable, ReservationLost
+from pulpo_pool.errors import JobReserved, NoSuchJob, QueueUnavailable, ReservationLost
 from pulpo_pool.queues.adapter import (
     AdapterOptions,
     Bury,
@@ -22,7 +22,9 @@ from pulpo_pool.queues.adapter import (
     Reservation,
     Rollback,
     oldest,
+    priority_of,
 )
+from pulpo_pool.queues.history import extended, setback_of, setback_of_rescue
 from pulpo_pool.queues.memory_store import Job, MemoryStore
 
 if TYPE_CHECKING:
@@ -111,11 +113,19 @@ class MemoryQueueAdapter(QueueAdapter):
         self._check_usable()
         with self.store.lock:
             job = self._held(settlement.reservation)
+            setback = setback_of(
+                settlement, attempt=job.attempts, at=self.clock.now(), owner=self.owner
+            )
+            if setback is not None:
+                job.history = extended(job.history, setback)
             match settlement:
                 case Commit():
                     del self.store.jobs[job.number]
-                case Rollback(delay=delay, error=error):
-                    job.error = error
+                case Rollback(delay=delay, error=error, free=free):
+                    if free:
+                        job.attempts -= 1
+                    else:
+                        job.error = error
                     self.store.put_back(job, self.clock.now() + delay if delay > 0 else None)
                 case Bury(reason=reason, error=error):
                     self.store.set_aside(job, reason, error)
@@ -169,14 +179,25 @@ class MemoryQueueAdapter(QueueAdapter):
         return rescued
 
     def _take_back(self, job: Job, verdict: Verdict, limit: CrashLimit) -> None:
+        crashed = verdict.fate is Fate.CRASHED
+        buried = crashed and job.crashes + 1 >= limit.max_crashes
         if verdict.evidence:
             job.error = verdict.evidence
+        if job.owner is not None:
+            setback = setback_of_rescue(
+                verdict,
+                attempt=job.attempts,
+                at=self.clock.now(),
+                owner=job.owner,
+                buried=buried,
+            )
+            job.history = extended(job.history, setback)
         if verdict.fate is Fate.CUT_OFF:
             job.attempts -= 1
         delay = 0.0
-        if verdict.fate is Fate.CRASHED:
+        if crashed:
             job.crashes += 1
-            if job.crashes >= limit.max_crashes:
+            if buried:
                 self.store.set_aside(job, BuryReason.CRASHED, verdict.evidence)
                 return
             if job.crashes > 1:
@@ -240,6 +261,19 @@ class MemoryQueueAdapter(QueueAdapter):
         with self.store.lock:
             return self._revive(self._select(JobState.BURIED, queues))
 
+    def replace(self, job_id: str, message: Message) -> str:
+        """Put a message in the place of a job's own; raise NoSuchJob, JobReserved."""
+        self._check_usable()
+        raw = self.codec.encode(message)
+        with self.store.lock:
+            now = self.clock.now()
+            self.store.promote(now)
+            job = self._find(job_id)
+            if job.state is JobState.RESERVED:
+                raise JobReserved(f"job {job_id} is in a worker's hands")
+            self.store.replace(job, raw, priority_of(message, self._record(job, now)))
+            return str(job.number)
+
     def delete(self, job_id: str) -> None:
         """Remove a job in any state; raise NoSuchJob."""
         self._check_usable()
@@ -295,6 +329,7 @@ class MemoryQueueAdapter(QueueAdapter):
             owner=str(job.owner) if job.owner and not standing else None,
             reason=job.reason,
             error=job.error,
+            history=job.history,
         )
 
     # -- life ---------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from pulpo_pool.queues.adapter import BuryReason, JobState, Owner
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pulpo_pool.setback import Setback
+
 _FOREVER: Final = float("inf")
 
 
@@ -34,6 +36,7 @@ class Job:
     owner: Owner | None = None
     reason: str | None = None
     error: str | None = None
+    history: tuple[Setback, ...] = ()
 
 
 class MemoryStore:
@@ -71,6 +74,12 @@ class MemoryStore:
         """Bury a job."""
         job.state, job.due, job.owner = JobState.BURIED, None, None
         job.reason, job.error = reason.value, error
+
+    def replace(self, job: Job, raw: bytes, priority: int) -> None:
+        """Give a job other bytes and another priority; it stays where it is."""
+        job.raw, job.priority = raw, priority
+        if job.state is JobState.READY:
+            self.put_back(job, None)
 
     def lease(self, job: Job, until: float) -> None:
         """Let a reservation last until this date."""
@@ -111,7 +120,7 @@ class MemoryStore:
         heap = self._ready.get(queue, [])
         while heap:
             job = self.jobs.get(heap[0][1])
-            if job is not None and job.state is JobState.READY:
+            if job is not None and job.state is JobState.READY and job.priority == heap[0][0]:
                 return heap[0]
             heapq.heappop(heap)
         return None

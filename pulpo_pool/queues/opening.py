@@ -17,6 +17,7 @@ from pulpo_pool.suggestions import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from pathlib import Path
 
     from pulpo_pool.clock import Clock
     from pulpo_pool.codec import Codec
@@ -44,6 +45,7 @@ class _Engine:
     parameters: Mapping[str, Callable[[str], Any]]
     open: Callable[[str, dict[str, Any]], QueueAdapter]
     module: str
+    keeps_evidence: bool = True  # with its jobs
 
 
 def check_url(url: str) -> QueueAddress:
@@ -80,8 +82,11 @@ def open_queue(
     owner: Owner | None = None,
     codec: Codec | None = None,
     clock: Clock | None = None,
+    evidence_file: Path | None = None,
 ) -> QueueAdapter:
     """Open the queue at a URL. What the URL says of the lease goes before the argument.
+
+    `evidence_file` is for what became of attempts, where the engine itself cannot keep it.
 
     Raises ConfigError if the URL or a queue's name is wrong, QueueUnavailable if the engine
     cannot be reached.
@@ -93,8 +98,12 @@ def open_queue(
         names = [check_name(name, "a queue's name") for name in queues]
     except InvalidMessage as problem:
         raise ConfigError(str(problem)) from None
-    options = {"queues": names, "lease": lease, "owner": owner, "codec": codec, "clock": clock}
-    return _ENGINES[address.scheme].open(address.target, options | dict(address.parameters))
+    engine = _ENGINES[address.scheme]
+    options: dict[str, Any] = {"queues": names, "lease": lease, "owner": owner}
+    options |= {"codec": codec, "clock": clock, **address.parameters}
+    if not engine.keeps_evidence:
+        options["evidence_file"] = evidence_file
+    return engine.open(address.target, options)
 
 
 def import_driver(url: str) -> None:
@@ -239,6 +248,7 @@ _ENGINES: Final[Mapping[str, _Engine]] = MappingProxyType(
             },
             open=_open_beanstalkd,
             module="pulpo_pool.queues.beanstalkd",
+            keeps_evidence=False,
         ),
         "memory": _Engine(
             shared=False,

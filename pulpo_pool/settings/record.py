@@ -193,6 +193,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Path(self.state_dir) / "run" / self.name
 
     @property
+    def evidence_file(self) -> Path:
+        """Where it is kept why jobs failed, if their queue cannot keep it."""
+        return Path(self.state_dir) / "evidence.db"
+
+    @property
     def control_socket(self) -> Path:
         """The control socket's path, before it is shortened for the kernel's limit."""
         return self.run_dir / "control.sock"

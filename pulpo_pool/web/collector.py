@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pulpo_pool import __version__
+from pulpo_pool.circuits import read_circuits
 from pulpo_pool.log import LEVELS
 from pulpo_pool.metrics import catalogue as metrics
 from pulpo_pool.metrics.catalogue import Kind, MetricSpec, WorkerState
@@ -65,6 +66,7 @@ class ScoreboardCollector(Collector):
             {(r.name.lower(),): header.exits[r] for r in metrics.RECYCLES},
         )
         yield from self._pool()
+        yield from self._circuits()
         yield labelled(metrics.LOG_MESSAGES, self._log_lines())
         build = (__version__, platform.python_version(), self._broker)
         yield labelled(metrics.BUILD_INFO, {build: 1})
@@ -95,6 +97,17 @@ class ScoreboardCollector(Collector):
         ):
             # The scoreboard's times are monotonic; Prometheus compares with the wall clock.
             yield single(spec, now - (monotonic - seen_at) if seen_at else 0)
+
+    def _circuits(self) -> Iterator[Metric]:
+        circuits = read_circuits(self._scoreboard)
+        wall = self._clock.now() - self._clock.monotonic()
+        until: dict[tuple[str, ...], float] = {}
+        pauses: dict[tuple[str, ...], float] = {}
+        for circuit in circuits:
+            until[circuit.request_type,] = circuit.paused_until and wall + circuit.paused_until
+            pauses[circuit.request_type,] = circuit.pauses
+        yield labelled(metrics.PAUSED_UNTIL, until)
+        yield labelled(metrics.TYPE_PAUSES, pauses)
 
     def _running(self) -> tuple[Sums, Sums]:
         """Return, by queue, how many jobs run, and when the first of them started (0: none)."""

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Literal
 
 from pulpo_pool.app.handlers import JobContext
 from pulpo_pool.app.retry import GiveUp, default_policy
+from pulpo_pool.circuits import Circuits
 from pulpo_pool.clock import Deadline
 from pulpo_pool.errors import ReservationLost, UndecodableMessage
 from pulpo_pool.outcomes import JobOutcome
-from pulpo_pool.queues.adapter import BuryReason, Commit, Settled
+from pulpo_pool.queues.adapter import BuryReason, Commit, Rollback, Settled
 from pulpo_pool.worker.limits import run_within
-from pulpo_pool.worker.observer import JobDone
+from pulpo_pool.worker.observer import JobDone, PutBack
 from pulpo_pool.worker.settle import (
     answer_of,
     answer_of_failure,
     buried,
     conclude,
     conclude_unknown,
+    error_text,
 )
 
 if TYPE_CHECKING:
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
     from pulpo_pool.app.pulpo import Pulpo
     from pulpo_pool.clock import Clock
     from pulpo_pool.message import Message
-    from pulpo_pool.queues.adapter import QueueAdapter, Reservation
+    from pulpo_pool.queues.adapter import Bury, QueueAdapter, Reservation
     from pulpo_pool.worker.observer import Observer
+    from pulpo_pool.worker.settle import Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +51,14 @@ class WorkerLoop:
 
     1. settle the job that was handled last and reserve the next, in one call to the queue
     2. find its handler and run it; whatever it raises is the job's failure, never the worker's
+       a job of a paused type is put back instead
     3. remember the settlement it calls for, and tell the observer
 
     QueueUnavailable leaves a turn with the settlement kept: give the loop a working `queue` and
     take the next turn.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a loop is composed of
         self,
         queue: QueueAdapter,
         app: Pulpo,
@@ -62,7 +66,9 @@ class WorkerLoop:
         limits: LoopLimits,
         clock: Clock,
         stopping: Callable[[], bool] = lambda: False,
-        crash_verdict: Callable[[Reservation], str | None] = lambda _reservation: None,
+        crash_verdict: Callable[[Reservation], Bury | Rollback | None] = lambda _reservation: None,
+        *,
+        circuits: Circuits | None = None,
     ) -> None:
         self.queue = queue
         self._app = app
@@ -72,13 +78,19 @@ class WorkerLoop:
         self._stopping = stopping
         self._crash_verdict = crash_verdict
         self._default_policy = default_policy(limits.max_attempts)
-        self._pending: JobDone | None = None
+        self._circuits = circuits or Circuits.alone(clock)
+        self._pending: JobDone | PutBack | None = None
         self._pid = os.getpid()
 
     @property
     def has_unsettled(self) -> bool:
         """Whether a handled job still waits for its settlement."""
         return self._pending is not None
+
+    @property
+    def has_put_back(self) -> bool:
+        """Whether the job that waits for its settlement was not begun."""
+        return isinstance(self._pending, PutBack)
 
     def turn(self) -> bool:
         """Take one turn; tell whether there was a job. Waits up to the sleep duration."""
@@ -93,8 +105,11 @@ class WorkerLoop:
             self._observer.settled()
             return False
         self._observer.reserved(reservation)
-        self._pending = self._work_on(reservation)
-        self._observer.finished(self._pending)
+        self._pending = done = self._work_on(reservation)
+        if isinstance(done, PutBack):
+            self._observer.put_back(done)
+        else:
+            self._observer.finished(done)
         return True
 
     def finish(self) -> None:
@@ -109,17 +124,16 @@ class WorkerLoop:
         self._pending = None
         self._observer.settled()
 
-    def _work_on(self, reservation: Reservation) -> JobDone:
+    def _work_on(self, reservation: Reservation) -> JobDone | PutBack:
         try:
             message = reservation.message
         except UndecodableMessage as error:
-            return buried(reservation, "", BuryReason.UNDECODABLE, str(error))
+            text = error_text(str(error), None, self._app.redactors)
+            return buried(reservation, "", BuryReason.UNDECODABLE, text)
         request_type = message.request_type
-        if self._expired(message):
-            return self._expire(reservation, request_type)
-        evidence = self._crash_verdict(reservation)
-        if evidence is not None:
-            return buried(reservation, request_type, BuryReason.CRASHED, evidence)
+        unfit = self._unfit(reservation, message)
+        if unfit is not None:
+            return unfit
         handler = self._app.registry.find(request_type)
         if handler is None:
             return conclude_unknown(
@@ -129,7 +143,27 @@ class WorkerLoop:
             spent = self._spent(reservation, handler, message)
             if spent is not None:
                 return spent
-        return self._handle(reservation, message, handler)
+        return self._unless_paused(reservation, message, handler)
+
+    def _unfit(self, reservation: Reservation, message: Message) -> JobDone | PutBack | None:
+        """Return what becomes of a job that came too late or killed workers, and so is not run."""
+        request_type = message.request_type
+        if self._expired(message):
+            return self._expire(reservation, request_type)
+        sentence = self._crash_verdict(reservation)
+        if sentence is None:
+            return None
+        if isinstance(sentence, Rollback):
+            return PutBack(reservation, request_type, sentence)
+        return JobDone(reservation, request_type, JobOutcome.BURIED, sentence)
+
+    def _unless_paused(
+        self, reservation: Reservation, message: Message, handler: Handler
+    ) -> JobDone | PutBack:
+        wait = self._circuits.hold_back(handler.request_type)
+        if wait is None:
+            return self._handle(reservation, message, handler)
+        return PutBack(reservation, handler.request_type, Rollback(reservation, wait, free=True))
 
     def _handle(self, reservation: Reservation, message: Message, handler: Handler) -> JobDone:
         context = JobContext(
@@ -145,6 +179,7 @@ class WorkerLoop:
         if os.getpid() != self._pid:
             # A handler forked and let its child run back into us: two of us must not settle.
             os._exit(0)
+        shortest_wait = self._tell_circuits(handler, answer, started)
         age = 0.0 if answer.result.isSuccess else self._age(message)
         return conclude(
             reservation,
@@ -153,7 +188,18 @@ class WorkerLoop:
             handler.retry,
             age=age,
             seconds=seconds,
+            shortest_wait=shortest_wait,
+            redactors=self._app.redactors,
         )
+
+    def _tell_circuits(self, handler: Handler, answer: Answer, began: float) -> float:
+        """Return how long the job had better wait, if it is to be tried again."""
+        request_type, learn = handler.request_type, self._circuits.learn
+        if answer.result.isSuccess:
+            return learn(request_type, began=began, succeeded=True)
+        pause = handler.pauses.asked(answer.result, answer.error)
+        cause = type(answer.error).__name__ if answer.error else "its handler asked for it"
+        return learn(request_type, began=began, pause=pause, cause=cause)
 
     def _perform(self, handler: Handler, context: JobContext) -> object:
         soft = handler.limits.soft

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pulpo_pool.app.handlers import JobContext
     from pulpo_pool.outcomes import JobOutcome, RetryReason
-    from pulpo_pool.queues.adapter import Reservation, Settlement
+    from pulpo_pool.queues.adapter import Reservation, Rollback, Settlement
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,15 @@ class JobDone:
     retry_reason: RetryReason | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """A job that was not begun, since its type is paused or it has just crashed: no attempt."""
+
+    reservation: Reservation
+    request_type: str
+    settlement: Rollback
+
+
 class Observer:
     """Hears what happens; the methods do nothing unless overridden."""
 
@@ -35,6 +44,9 @@ class Observer:
 
     def finished(self, done: JobDone) -> None:
         """The attempt is over, its settlement not yet made."""
+
+    def put_back(self, back: PutBack) -> None:
+        """The job was not begun, its settlement not yet made."""
 
     def settled(self) -> None:
         """Nothing is in hand any more."""

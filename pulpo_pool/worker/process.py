@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tenacity import Retrying, retry_if_exception, stop_never, wait_random_exponential
 
+from pulpo_pool.circuits import CIRCUIT_LOCK, Circuits
 from pulpo_pool.errors import (
     ConfigError,
     ExitCode,
@@ -151,12 +152,20 @@ class Worker:
         for hook in self._app.worker_start_hooks:
             hook()
         self._crashes = CrashCheck(
-            seat, self._plan.metrics_directory.parent, max_crashes=settings.max_crashes
+            seat,
+            self._plan.metrics_directory.parent,
+            self._plan.clock,
+            max_crashes=settings.max_crashes,
         )
         queue: QueueAdapter = self._until_it_works()(self._open)
         self._lease = LeaseKeeper(queue, seat.lifeline, self._note_orphaned)
         self._report = WorkerReport(
-            seat, self._metrics, self._fields, self._lease, self._plan.clock
+            seat,
+            self._metrics,
+            self._fields,
+            self._lease,
+            self._plan.clock,
+            redacts=bool(self._app.redactors),
         )
         loop = WorkerLoop(
             queue,
@@ -170,12 +179,17 @@ class Worker:
             self._plan.clock,
             stopping=self._is_stopping,
             crash_verdict=self._crashes.verdict,
+            circuits=self._circuits(),
         )
         self._lifespan = Lifespan(settings, seat.work, self._plan.clock.monotonic())
         self._lease.start()
         self._report.show(Activity.IDLE, "idle")
         seat.ring()
         return loop
+
+    def _circuits(self) -> Circuits:
+        lock = self._plan.metrics_directory.parent.absolute() / CIRCUIT_LOCK
+        return Circuits(self._seat.scoreboard, self._seat.serial, lock, self._plan.clock)
 
     # -- work ---------------------------------------------------------------------------------
 
@@ -189,7 +203,9 @@ class Worker:
                 self._rest(loop)
             elif self._while_queue_is_up(loop, loop.turn):
                 empty_turns = 0
-                if self._lifespan.reached_by_job(self._plan.clock.monotonic()):
+                if not loop.has_put_back and self._lifespan.reached_by_job(
+                    self._plan.clock.monotonic()
+                ):
                     self._seat.ring()
                 self._hygiene.tidy_up()
             elif not self._woken():

@@ -10,7 +10,7 @@ from setproctitle import setproctitle
 from pulpo_pool.outcomes import JobOutcome
 from pulpo_pool.queues.adapter import Bury, Rollback, since_when
 from pulpo_pool.scoreboard import Activity, as_text, writing
-from pulpo_pool.worker.observer import JobDone, Observer
+from pulpo_pool.worker.observer import JobDone, Observer, PutBack
 
 if TYPE_CHECKING:
     from pulpo_pool.app.context import JobContext
@@ -37,7 +37,14 @@ class WorkerReport(Observer):
     """Every job passes through here twice, so the writes are few and plain."""
 
     def __init__(
-        self, seat: Seat, metrics: JobMetrics, fields: Fields, lease: LeaseKeeper, clock: Clock
+        self,
+        seat: Seat,
+        metrics: JobMetrics,
+        fields: Fields,
+        lease: LeaseKeeper,
+        clock: Clock,
+        *,
+        redacts: bool = False,
     ) -> None:
         self._seat = seat
         self._row = seat.work
@@ -45,6 +52,7 @@ class WorkerReport(Observer):
         self._fields = fields
         self._lease = lease
         self._clock = clock
+        self._redacts = redacts  # an exception itself would tell what was taken out of its text
         self._title = ""
         self._waited_for_work = True
         self._next_costly_look = 0.0  # monotonic seconds
@@ -93,6 +101,12 @@ class WorkerReport(Observer):
         if done.outcome is not JobOutcome.SUCCESS:
             self._explain(done)
         self._fields.job = None
+
+    def put_back(self, back: PutBack) -> None:
+        """Count it; thousands may follow each other, so the log has the pause alone."""
+        self._row.heartbeat = self._clock.monotonic()
+        self._row.activity = Activity.IDLE  # the row still names the job before
+        self._metrics.job_put_back(back.reservation.queue, back.request_type)
 
     def settled(self) -> None:
         """Nothing is in hand: there is no lease to keep."""
@@ -165,7 +179,11 @@ class WorkerReport(Observer):
         elif isinstance(settlement, Bury):
             self._metrics.job_buried(reservation.queue, done.request_type, settlement.reason)
             reason, cause = settlement.reason, _last_line(settlement.error)
-            logger.error("buried (%s): %s", reason, cause, exc_info=done.error)
+            if self._redacts:
+                trace = {"pulpo_trace": settlement.error}
+                logger.error("buried (%s): %s", reason, cause, extra=trace)
+            else:
+                logger.error("buried (%s): %s", reason, cause, exc_info=done.error)
 
 
 def _last_line(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pulpo_pool.app.handlers import Fatal, RequestResult, ResultKind, SoftTimeLimit, Transient
 from pulpo_pool.app.retry import RetryIn
@@ -13,10 +13,13 @@ from pulpo_pool.queues.adapter import Bury, BuryReason, Commit, Rollback
 from pulpo_pool.worker.observer import JobDone
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from pulpo_pool.app.retry import RetryPolicy
     from pulpo_pool.queues.adapter import Reservation
 
 LONGEST_ERROR: Final = 16_384  # characters kept with a job: the end of a traceback names the cause
+Redactor: TypeAlias = "Callable[[str], str]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,14 @@ def answer_of_failure(error: BaseException) -> Answer:
         # A subclass may not have called its parent, so nothing of it is relied upon; the retry
         # policy refuses a wait that is none.
         wait = getattr(error, "retry_in", None)
-        return Answer(RequestResult(ResultKind.TRANSIENT, _said(error), wait))
+        pause = getattr(error, "pause", None)
+        return Answer(RequestResult(ResultKind.TRANSIENT, _said(error), wait, pause=pause))
     if isinstance(error, Fatal):
         return Answer(RequestResult(ResultKind.FATAL, _said(error)), error)
     return Answer(RequestResult.transient(), error)
 
 
-def conclude(
+def conclude(  # noqa: PLR0913 - all that decides about an attempt
     reservation: Reservation,
     request_type: str,
     answer: Answer,
@@ -63,26 +67,32 @@ def conclude(
     *,
     age: float,
     seconds: float,
+    shortest_wait: float = 0.0,
+    redactors: Sequence[Redactor] = (),
 ) -> JobDone:
-    """Return the attempt's end and the settlement it calls for. `age` is since publishing."""
+    """Return the attempt's end and the settlement it calls for. `age` is since publishing.
+
+    A job that is tried again waits for `shortest_wait` seconds at least.
+    """
     result, error = answer.result, answer.error
-    text = error_text(result.error, error)
     if result.kind is ResultKind.SUCCESS:
         return JobDone(reservation, request_type, JobOutcome.SUCCESS, Commit(reservation), seconds)
+    text = error_text(result.error, error, redactors)
     if result.kind is ResultKind.FATAL:
         return buried(reservation, request_type, BuryReason.FATAL, text, seconds, error)
     decision = policy.decide(
         attempt=reservation.attempt, error=error, age=age, retry_in=result.retry_in
     )
     if isinstance(decision, RetryIn):
+        reason = _reason_to_retry(error)
         return JobDone(
             reservation,
             request_type,
             JobOutcome.RETRIED,
-            Rollback(reservation, decision.seconds, text),
+            Rollback(reservation, max(decision.seconds, shortest_wait), text, reason),
             seconds,
             error,
-            _reason_to_retry(error),
+            reason,
         )
     return buried(
         reservation,
@@ -107,7 +117,7 @@ def conclude_unknown(
     text = f"no handler for request_type {request_type!r} in this pool"
     decision = policy.decide(attempt=reservation.attempt, error=None, age=age, retry_in=None)
     if isinstance(decision, RetryIn):
-        settlement = Rollback(reservation, decision.seconds, text)
+        settlement = Rollback(reservation, decision.seconds, text, RetryReason.UNKNOWN_TYPE)
         return JobDone(
             reservation,
             request_type,
@@ -137,15 +147,29 @@ def buried(
     )
 
 
-def error_text(said: str, error: BaseException | None) -> str:
-    """Return what is kept with the job: the handler's words, or the end of the traceback."""
-    if error is None or isinstance(error, Fatal):
-        return said[-LONGEST_ERROR:]
+def error_text(said: str, error: BaseException | None, redactors: Sequence[Redactor] = ()) -> str:
+    """Return what is kept with the job: the handler's words, or the end of the traceback.
+
+    Redacted before it is cut: half a secret is none that a function would know.
+    """
+    text = said if error is None or isinstance(error, Fatal) else _traceback(error)
+    for redact in redactors:
+        try:
+            text = redact(text)
+            if not isinstance(text, str):
+                raise TypeError(f"it returned {type(text).__name__}")  # noqa: TRY301
+        except BaseException as problem:  # noqa: BLE001 - a hook must not end a worker, nor leak
+            who = f"{type(error).__name__}: " if error is not None else ""
+            return f"{who}its text is withheld, since redacting it raised {type(problem).__name__}"
+    return text[-LONGEST_ERROR:]
+
+
+def _traceback(error: BaseException) -> str:
     try:
         lines = traceback.format_exception(error)
     except Exception as problem:  # noqa: BLE001 - an exception's own attributes are user code
         lines = [f"{type(error).__name__}, whose traceback raises {type(problem).__name__}\n"]
-    return "".join(lines)[-LONGEST_ERROR:]
+    return "".join(lines)
 
 
 def _checked(result: RequestResult) -> RequestResult:

@@ -597,23 +597,26 @@ class TestCheck:
         assert "The app is the samples." in text
         assert not (folder / ".pulpo").exists()
 
-    def test_handlers_are_told_with_their_retry_policy(self, lines, app):
+    def test_handlers_are_told_with_their_policies(self, call, lines, app):
         spec = app(
             "cli_app_shop",
             "from pulpo_pool import Pulpo\n"
             "from tenacity import stop_after_attempt\n"
             "print('loading')\n"
             "pulpo = Pulpo()\n"
-            "@pulpo.job('mail', stop=stop_after_attempt(3))\n"
+            "@pulpo.job('mail', stop=stop_after_attempt(3), pause_on=OSError, pause=60)\n"
             "def send(to: str): ...\n",
         )
 
         [report] = lines("check", spec)
+        text = call("check", spec).stdout
 
         [handler] = report["handlers"]
         assert handler["request_type"] == "mail"
         assert handler["callable"] == "cli_app_shop:send(to: str)"
         assert "stop_after_attempt(max_attempt_number=3)" in handler["retry"]
+        assert handler["pause"] == "on OSError for 60 s, doubling"
+        assert "PAUSE" in text
 
     def test_an_app_that_raises_shows_its_own_traceback(self, call, app):
         spec = app("cli_app_broken", "def fail():\n    raise OSError('no database')\nfail()\n")

@@ -26,7 +26,17 @@ def bury_seventeen(folder):
             queue.bury(job, reason=BuryReason.FATAL)
 
 
-BEFORE = {"Looking after jobs": bury_seventeen}
+def bury_again(folder):
+    """Make it so once more: 20 dead letters, of two types, 17 or 27 among them."""
+    publish(folder, "charge", [{"cents": 5}] * 3)
+    bury_seventeen(folder)
+
+
+BEFORE = {
+    "Looking after jobs": bury_seventeen,
+    "Dead letters": bury_again,
+    "What went wrong": bury_again,
+}
 
 
 @pytest.mark.parametrize("name", BY_NAME)

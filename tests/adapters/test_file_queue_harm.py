@@ -20,7 +20,7 @@ from pulpo_pool.message import Message
 from pulpo_pool.queues import file_place
 from pulpo_pool.queues.adapter import Commit, CrashLimit, Fate, QueueStats, Settled, Verdict
 from pulpo_pool.queues.file import FileQueueAdapter
-from pulpo_pool.queues.file_session import APPLICATION_ID, check_sqlite
+from pulpo_pool.queues.file_session import QUEUE, check_sqlite
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_an_empty_file_becomes_a_queue(path):
 def test_a_queue_is_marked_as_ours(path):
     FileQueueAdapter(path).close()
     with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+        assert database.execute("PRAGMA application_id").fetchone() == (QUEUE.application_id,)
         assert database.execute("PRAGMA user_version").fetchone() == (1,)
 
 

@@ -25,7 +25,7 @@ from pulpo_pool.queues.adapter import (
     Verdict,
 )
 from pulpo_pool.queues.file import FileQueueAdapter
-from pulpo_pool.queues.file_people import LONGEST_ERROR
+from pulpo_pool.queues.history import LONGEST_ERROR
 
 BODIES = st.dictionaries(
     st.text(),
@@ -155,6 +155,34 @@ def test_owners_written_by_hand_are_never_rescued(path, owner):
             database.execute("UPDATE jobs SET owner = ?", (owner,))
 
         assert queue.rescue(lambda _owner: Verdict(Fate.GONE), CrashLimit()) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[3]", '[{"at": "noon"}]', "\0"])
+def test_a_history_that_somebody_harmed_is_none(path, text):
+    with FileQueueAdapter(path) as queue:
+        job_id = queue.enqueue(say())
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("UPDATE jobs SET history = ?", (text,))
+        harmed = queue.peek(job_id).history
+        queue.rollback(reserve(queue), error="boom")
+
+        assert harmed == ()
+        assert [each.error for each in queue.peek(job_id).history] == ["boom"]
+
+
+def test_a_database_of_an_older_version_is_given_what_it_lacks(path):
+    """With its jobs; adapters that have it open meanwhile do not notice."""
+    with FileQueueAdapter(path) as queue:
+        job_id = queue.enqueue(say("old"))
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("ALTER TABLE jobs DROP COLUMN history")
+        held = reserve(queue)
+        with FileQueueAdapter(path) as newer:
+            queue.rollback(held, error="boom")
+            record = newer.peek(job_id)
+
+    assert record.message().body == {"text": "old"}
+    assert [each.error for each in record.history] == ["boom"]
 
 
 def test_a_rolled_back_error_replaces_the_last_one(path):

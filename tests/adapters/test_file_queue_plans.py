@@ -11,7 +11,17 @@ from pulpo_pool.message import Message
 from pulpo_pool.queues.file import FileQueueAdapter
 from pulpo_pool.queues.file_session import SQL
 
-HOT = ["insert", "next_due", "has_ready", "commit", "rollback", "bury", "touch", "rescue"]
+HOT = [
+    "insert",
+    "next_due",
+    "has_ready",
+    "commit",
+    "rollback",
+    "bury",
+    "touch",
+    "rescue",
+    "history",
+]
 INDEXED = ["promote", "reservations", "peek", "stats", "newest_id", "kick", "delete"]
 OF_A_STATE = [
     *((name, state) for name in ("queues", "kick_some", "purge_some") for state in range(4)),

@@ -15,13 +15,15 @@ from pulpo_pool.queues.beanstalkd import BeanstalkdQueueAdapter
 class TestBeanstalkdQueue(QueueAdapterContract):
     moment = 1.0  # the server counts delays and leases in whole seconds
     rescues = False
-    keeps_evidence = False
+    counts_attempts = False
     removes_reserved = False
+    replaces_in_place = False
     refused_names = frozenset({"größe/漢字 x", "'; --", "a|b:c"})
 
     @pytest.fixture(autouse=True)
-    def _server(self, _bench):
+    def _server(self, _bench, tmp_path):
         self.real_time()
+        self.evidence = tmp_path / "evidence.db"
         self.adapters = []
         with self.new_server() as self.server:
             yield
@@ -31,7 +33,9 @@ class TestBeanstalkdQueue(QueueAdapterContract):
         return Beanstalkd()
 
     def open_queue(self, **options):
-        queue = BeanstalkdQueueAdapter(self.server.host, self.server.port, **options)
+        queue = BeanstalkdQueueAdapter(
+            self.server.host, self.server.port, evidence_file=self.evidence, **options
+        )
         self.adapters.append(queue)
         return queue
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -182,8 +183,19 @@ def test_jobs_that_kill_their_workers_are_buried_after_three(tmp_path, server):
             what="the first two crashes of each are counted",
         )
         buries = pool.counted("pulpo_job_buries_total", reason="crashed")
+        listed = pool.command("list", "--state", "buried", "--json", "--broker", pool.url)
         log = pool.log
+    jobs = [json.loads(line) for line in listed.stdout.splitlines()]
+    histories = [job["history"] for job in jobs]
 
+    assert {(job["reason"], job["crashes"]) for job in jobs} == {("crashed", 3)}
+    assert all("signal 9 (SIGKILL)" in job["error"] for job in jobs)
+    assert [[each["outcome"] for each in told] for told in histories] == [
+        ["retried", "retried", "buried"]
+    ] * 5
+    assert [{each["signal"] for each in told} for told in histories] == [{9}] * 5
+    assert all(len({each["worker"] for each in told}) == 3 for told in histories)
+    assert all(each["max_rss"] > 0 for told in histories for each in told)
     assert Counter(pool.numbers("crashed")) == dict.fromkeys(range(5), 3)
     assert pool.numbers("done") == list(range(100))
     assert buries == 5

@@ -84,6 +84,12 @@ def test_jobs_that_kill_their_worker_are_buried_with_the_evidence(tmp_path):
     assert "signal 9 (SIGKILL)" in buried["crash"]["error"]
     assert "exit status 0" in buried["leave_with"]["error"]
     assert "signal 11 (SIGSEGV)" in buried["segfault"]["error"]
+    history = buried["crash"]["history"]
+    assert [(each["attempt"], each["outcome"], each["signal"]) for each in history] == [
+        (1, "retried", 9), (2, "retried", 9), (3, "buried", 9),
+    ]  # fmt: skip
+    assert {each["exit_code"] for each in buried["leave_with"]["history"]} == {0}
+    assert all(each["max_rss"] > 0 and each["worker"] and each["host"] for each in history)
     assert (buries, retries) == (3, 6)
     assert exits == [6, 3, 0]
 

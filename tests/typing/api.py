@@ -85,6 +85,13 @@ def connect() -> None: ...
 def disconnect() -> None: ...
 
 
+@pulpo.redact
+def without_cards(text: str) -> str:
+    return text.replace("4111", "****")
+
+
+assert_type(without_cards("4111"), str)
+
 registry = HandlerRegistry()
 registry.register("shout", Shout)
 registry.register("whisper", Shout({"volume": 1}), stop=stop_after_attempt(3))
@@ -113,3 +120,4 @@ build_report.publish(mouth="may")  # type: ignore[call-arg]
 bare.publish(count="three")  # type: ignore[arg-type]
 send_email(subject="to nobody")  # type: ignore[call-arg]
 registry.register("number", 3)  # type: ignore[arg-type]
+pulpo.redact(len)  # type: ignore[type-var]

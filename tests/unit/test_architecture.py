@@ -13,25 +13,27 @@ PACKAGE = Path(pulpo_pool.__file__).parent
 
 # What everybody may stand on: it knows nothing of queues, workers or masters.
 GROUND = {"__init__", "cgroup", "clock", "errors", "log", "memory", "suggestions"}
-WORDS = GROUND | {"message", "codec", "outcomes", "setback"}
+WORDS = GROUND | {"message", "codec", "fingerprint", "outcomes", "setback"}
 POOL = GROUND | {"scoreboard", "seat", "service", "settings", "stacks"}
 
 MAY_IMPORT = {
     "queues": WORDS,
+    "fingerprint": set(),
     "publishing": WORDS | {"queues"},
     "settings": WORDS | {"queues"},
     "app": WORDS | {"publishing", "queues", "settings"},
     "scoreboard": GROUND,
+    "circuits": GROUND | {"scoreboard"},
     "stacks": {"scoreboard"},
     "seat": {"scoreboard", "stacks"},
     "service": POOL,
     "watcher": POOL,
-    "master": POOL,  # never a queue, a handler, a metric or the worker
+    "master": POOL | {"circuits"},  # never a queue, a handler, a metric or the worker
     "metrics": GROUND | {"outcomes", "queues", "scoreboard"},
-    "crashes": {"queues", "scoreboard"},
+    "crashes": {"queues", "scoreboard", "setback"},
     "keeper": POOL | WORDS | {"crashes", "metrics", "queues"},
-    "web": POOL | {"metrics"},
-    "worker": POOL | WORDS | {"app", "crashes", "metrics", "queues"},
+    "web": POOL | {"circuits", "metrics"},
+    "worker": POOL | WORDS | {"app", "circuits", "crashes", "metrics", "queues"},
     "testing": WORDS | {"app", "queues", "worker"},
     "contracts": WORDS | {"queues"},
 }

@@ -8,13 +8,37 @@ import threading
 import pytest
 from seats import make_scoreboard, show_worker
 
-from pulpo_pool.crashes import CrashBook
-from pulpo_pool.queues.adapter import Numbering
-from pulpo_pool.scoreboard import Activity, Death, ExitReason, JobInHand
+from pulpo_pool.clock import ManualClock
+from pulpo_pool.codec import Codec
+from pulpo_pool.crashes import Coroner, CrashBook, crash_delay
+from pulpo_pool.queues.adapter import Bury, BuryReason, Numbering, Reservation, Rollback
+from pulpo_pool.queues.evidence import EvidenceStore, JobName
+from pulpo_pool.queues.history import crash_setback
+from pulpo_pool.queues.memory import MemoryQueueAdapter
+from pulpo_pool.scoreboard import Activity, Death, ExitReason, JobInHand, Role
+from pulpo_pool.seat import Seat
+from pulpo_pool.worker.crashes import CrashCheck
 
 NOW = 1_800_000_000.0
 SERVER = Numbering("server-1", NOW - 100)
 KILLED = int(signal.SIGKILL)
+RAW = b"the job"
+
+
+class FreeingQueue(MemoryQueueAdapter):
+    """A queue that hands the jobs of the dead on by itself, and has not kept their evidence."""
+
+    def __init__(self, folder, numbering):
+        super().__init__()
+        self._numbering = numbering
+        self.evidence = EvidenceStore(folder / "evidence.db", "here")
+
+    def numbering(self):
+        return self._numbering
+
+    def note_crash(self, job_id, setback):
+        told = crash_setback(setback, attempt=1)
+        self.evidence.add(JobName.of(job_id, RAW), told, kicks=0)
 
 
 @pytest.fixture
@@ -28,9 +52,25 @@ def book(scoreboard, tmp_path):
 
 
 def opened(scoreboard, folder, *, instance="now", numbering=SERVER):
-    book = CrashBook(scoreboard, instance, folder / "crashes.json")
-    book.open_at(numbering)
+    book = CrashBook(scoreboard, Coroner("pool", instance))
+    book.queue = FreeingQueue(folder, numbering)
+    book.open_at(book.queue)
     return book
+
+
+def held(job_id="17", raw=RAW):
+    return Reservation(job_id=job_id, queue="default", raw=raw, codec=Codec())
+
+
+def evidence_of(book, job_id="17", raw=RAW):
+    """Return the evidence of each crash that a worker in slot 0 knows of."""
+    job = held(job_id, raw)
+    return [book.setback_of(job, worker) for worker, _ in book.deaths_with(job, 0)]
+
+
+def noted(book):
+    """Do what the keeper does; return the news."""
+    return list(book.write_down(book.queue))
 
 
 def die(scoreboard, serial, job_id="17", *, reason=ExitReason.SIGNAL, at=NOW, status=KILLED):
@@ -44,16 +84,16 @@ def hold(scoreboard, slot, serial, job_id):
 
 
 def test_each_death_with_a_job_is_evidence(scoreboard, book):
-    before = book.evidence_of("17", 0)
+    before = evidence_of(book)
     die(scoreboard, 5)
     die(scoreboard, 6)
-    evidence = book.evidence_of("17", 0)
+    evidence = evidence_of(book)
 
     assert before == []
     assert len(evidence) == 2
-    assert evidence[0].startswith("worker 2 (serial 5) was killed by signal 9 (SIGKILL)")
-    assert book.evidence_of("7", 0) == []
-    assert book.evidence_of("117", 0) == []
+    assert evidence[0].error.startswith("worker 2 (serial 5) was killed by signal 9 (SIGKILL)")
+    assert evidence_of(book, "7") == []
+    assert evidence_of(book, "117") == []
 
 
 @pytest.mark.parametrize(
@@ -69,46 +109,89 @@ def test_each_death_with_a_job_is_evidence(scoreboard, book):
 def test_what_is_no_crash_of_this_job(scoreboard, book, death):
     die(scoreboard, 5, **death)
 
-    assert book.evidence_of("17", 0) == []
+    assert evidence_of(book) == []
 
 
 def test_the_next_start_of_the_pool_remembers(scoreboard, book, tmp_path):
     """Each death counts once, however often it is written down and by whom."""
     die(scoreboard, 5)
-    noted = book.write_down(SERVER)
-    again = opened(scoreboard, tmp_path).write_down(SERVER)
+    first = noted(book)
+    again = noted(opened(scoreboard, tmp_path))
     later = opened(make_scoreboard(), tmp_path, instance="later")
     die(later._scoreboard, 5)
+    evidence = evidence_of(later)
 
-    assert [(crash.job.job_id, crash.crashes) for crash in noted] == [("17", 1)]
+    assert [(crash.job.job_id, crash.crashes) for crash in first] == [("17", 1)]
     assert again == []
-    assert len(later.evidence_of("17", 0)) == 2
+    assert [each.worker for each in evidence] == ["pool/now/2/5", "pool/later/2/5"]
+    assert {each.signal for each in evidence} == {KILLED}
 
 
-def test_another_servers_jobs_are_others(scoreboard, book, tmp_path):
+def test_a_server_that_kept_its_jobs_finds_their_crashes_again(scoreboard, book, tmp_path):
+    """It counts its own start, not the jobs, anew; another job of that id is known by its bytes."""
     die(scoreboard, 5)
-    book.write_down(SERVER)
-    other = Numbering("server-2", NOW - 50)
+    noted(book)
+    restarted = opened(scoreboard, tmp_path, numbering=Numbering("server-2", NOW + 50))
 
-    assert opened(make_scoreboard(), tmp_path, numbering=other).evidence_of("17", 0) == []
+    assert [each.worker for each in evidence_of(restarted)] == ["pool/now/2/5"]
+    assert evidence_of(restarted, raw=b"another job") == []
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"jobs": 5}', b"\xff"])
-def test_a_file_that_is_harmed_is_forgotten(scoreboard, tmp_path, content):
-    (tmp_path / "crashes.json").write_bytes(content)
+@pytest.mark.parametrize("content", [b"", b"{", b"SQLite format 3\0", b"\xff" * 5_000])
+def test_a_file_that_is_harmed_costs_only_the_memory(scoreboard, tmp_path, content):
+    (tmp_path / "evidence.db").write_bytes(content)
     book = opened(scoreboard, tmp_path)
     die(scoreboard, 5)
 
-    assert len(book.write_down(SERVER)) == 1
+    assert len(noted(book)) == 1
+    assert len(evidence_of(book)) == 1
 
 
 def test_a_place_that_cannot_be_written_costs_only_the_memory(scoreboard, tmp_path, caplog):
-    book = opened(scoreboard, tmp_path / "missing")
+    book = opened(scoreboard, tmp_path / "missing" / "missing")
     die(scoreboard, 5)
-    noted = book.write_down(SERVER)
 
-    assert len(noted) == 1
-    assert "will be forgotten with this start" in caplog.text
+    assert len(noted(book)) == 1
+    assert len(evidence_of(book)) == 1
+    assert "evidence of failed jobs is neither kept in nor read from" in caplog.text
+
+
+def check(scoreboard, folder, clock, *, max_crashes=3):
+    seat = Seat(Role.WORKER, 0, 1, 1, "pool", "now", scoreboard, -1, -1, -1, -1)
+    check = CrashCheck(seat, folder, clock, max_crashes=max_crashes)
+    check.open_for(FreeingQueue(folder, SERVER))
+    return check
+
+
+def test_the_second_crash_makes_a_job_wait_wherever_it_is_met(scoreboard, tmp_path):
+    """The server frees it at once; whoever reserves it gives it back until its time has come."""
+    clock = ManualClock(NOW)
+    workers = [check(scoreboard, tmp_path, clock) for _ in range(2)]
+    die(scoreboard, 5)
+    first = [worker.verdict(held()) for worker in workers]
+    die(scoreboard, 6)
+    wait = crash_delay(2, of=("17", "pool/now/2/6"))
+    second = [worker.verdict(held()) for worker in workers]
+    clock.advance(wait)
+    later = [worker.verdict(held()) for worker in workers]
+
+    assert first == [None, None]
+    assert [type(each) for each in second] == [Rollback, Rollback]
+    assert [each.delay for each in second] == [pytest.approx(wait)] * 2
+    assert [(each.error, each.reason) for each in second] == [("", "")] * 2
+    assert later == [None, None]
+
+
+def test_the_last_crash_buries_with_its_evidence(scoreboard, tmp_path):
+    worker = check(scoreboard, tmp_path, ManualClock(NOW), max_crashes=2)
+    die(scoreboard, 5)
+    die(scoreboard, 6)
+    sentence = worker.verdict(held())
+
+    assert type(sentence) is Bury
+    assert sentence.reason is BuryReason.CRASHED
+    assert "was killed by signal 9" in sentence.error
+    assert (sentence.setback.worker, sentence.setback.signal) == ("pool/now/2/6", KILLED)
 
 
 def test_a_job_whose_holder_dies_at_this_moment_waits_for_the_masters_word(scoreboard, book):
@@ -116,7 +199,7 @@ def test_a_job_whose_holder_dies_at_this_moment_waits_for_the_masters_word(score
     hold(scoreboard, 3, 9, "17")
     master = threading.Timer(0.05, die, (scoreboard, 9))
     master.start()
-    evidence = book.evidence_of("17", 0)
+    evidence = evidence_of(book)
     master.join()
 
     assert len(evidence) == 1
@@ -129,7 +212,7 @@ def test_the_last_words_of_one_long_dead_do_not_hide_another_who_dies_now(scoreb
     hold(scoreboard, 3, 9, "17")
     master = threading.Timer(0.05, die, (scoreboard, 9))
     master.start()
-    evidence = book.evidence_of("17", 0)
+    evidence = evidence_of(book)
     master.join()
 
     assert len(evidence) == 2
@@ -139,7 +222,7 @@ def test_a_job_whose_holder_lives_is_nobodys_crash(scoreboard, book):
     """Its lease may have ended: it is not waited for much longer than a master takes."""
     hold(scoreboard, 3, 9, "17")
 
-    assert book.evidence_of("17", 0) == []
+    assert evidence_of(book) == []
 
 
 def test_a_worker_is_not_suspicious_of_itself(scoreboard):

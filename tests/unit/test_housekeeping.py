@@ -8,7 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from seats import make_scoreboard
 
-from pulpo_pool.keeper.housekeeping import MOST_QUEUES, QueueGauges, crash_delay, judge_by
+from pulpo_pool.crashes import Coroner, crash_delay
+from pulpo_pool.keeper.housekeeping import MOST_QUEUES, QueueGauges, judge_by
 from pulpo_pool.keeper.process import StatsPace
 from pulpo_pool.queues.adapter import Fate, Owner, QueueStats
 from pulpo_pool.scoreboard import Death, ExitReason
@@ -23,7 +24,7 @@ def scoreboard():
 
 
 def judged(scoreboard, *, pool="pool", instance="now", serial=7):
-    return judge_by(scoreboard, pool="pool", instance="now")(Owner(pool, instance, 3, serial))
+    return judge_by(scoreboard, Coroner("pool", "now"))(Owner(pool, instance, 3, serial))
 
 
 def die(scoreboard, reason, wait_status, serial=7):
@@ -95,6 +96,30 @@ def test_the_wait_after_crashes_grows_and_is_bounded():
     assert max(crash_delay(4) for _ in range(200)) > 2
     assert max(crash_delay(10_000) for _ in range(200)) <= 600
     assert min(crash_delay(2) for _ in range(200)) >= 0
+
+
+def test_all_who_ask_of_one_crash_are_told_the_same_wait():
+    """Else each worker that meets the job would draw anew whether it is too early."""
+    asked = [crash_delay(9, of=("17", "pool/now/3/7")) for _ in range(3)]
+
+    assert len(set(asked)) == 1
+    assert crash_delay(9, of=("17", "pool/now/3/8")) not in asked
+
+
+def test_the_verdict_has_the_evidence_in_fields_too(scoreboard):
+    scoreboard.record_death(Death(7, ExitReason.OOM, KILLED, 5.0, 84_000_000, 0.3))
+    setback = judged(scoreboard).setback
+
+    assert (setback.at, setback.worker) == (5.0, "pool/now/3/7")
+    assert (setback.signal, setback.exit_code, setback.out_of_memory) == (9, None, True)
+    assert (setback.max_rss, setback.cpu) == (84_000_000, 0.3)
+
+
+def test_an_exit_status_is_no_signal(scoreboard):
+    die(scoreboard, ExitReason.ERROR, 7 << 8)
+    setback = judged(scoreboard).setback
+
+    assert (setback.signal, setback.exit_code, setback.out_of_memory) == (None, 7, False)
 
 
 def test_a_queue_is_counted_no_oftener_than_it_can_bear():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from loops import Bench, raising
 
 from pulpo_pool import Fatal, RequestResult, Transient
 from pulpo_pool.app.retry import RetryPolicy
 from pulpo_pool.codec import Codec
+from pulpo_pool.errors import InvalidHandler
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import Bury, BuryReason, Commit, Reservation, Rollback
 from pulpo_pool.worker.settle import LONGEST_ERROR, answer_of, answer_of_failure, conclude
@@ -138,3 +141,74 @@ def test_a_giant_error_is_kept_with_its_end_only(bench):
 
     assert len(error) <= 20_000
     assert error.endswith("the end\n")
+
+
+class Secret(Exception):
+    """Carries one in its text, its cause and its arguments."""
+
+
+SECRET = Secret("the password is hunter2")
+SECRET.__cause__ = ValueError("hunter2 again")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        SECRET,
+        Transient("hunter2"),
+        Fatal("hunter2"),
+        RequestResult.transient("hunter2"),
+        RequestResult.fatal("hunter2"),
+    ],
+    ids=repr,
+)
+def test_what_is_kept_was_redacted(bench, answer):
+    """Whatever way a handler says it; functions work one after the other."""
+    bench.app.redact(lambda text: text.replace("hunter2", "hunter"))
+    bench.app.redact(lambda text: text.replace("hunter", "[redacted]"))
+    bench.run(raising(answer) if isinstance(answer, Exception) else lambda: answer)
+    record = bench.queue.peek("1")
+
+    assert "hunter" not in f"{record.error} {record.history}"
+    assert "[redacted]" in record.error
+    assert "[redacted]" in record.history[0].error
+
+
+def test_a_text_is_redacted_before_it_is_cut(bench):
+    """The end that is kept begins in the middle of the secret."""
+    tail = "y" * (LONGEST_ERROR - 20)
+    bench.app.redact(lambda text: text.replace("hunter2" * 100, "[redacted]"))
+    bench.run(raising(Transient("hunter2" * 100 + tail)))
+
+    assert "unter2" not in bench.only("delayed").error
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [lambda text: 1 / 0, lambda text: None, lambda text: sys.exit(3)],
+    ids=["raises", "returns no text", "exits"],
+)
+def test_a_redaction_that_fails_keeps_only_the_type(bench, hook):
+    """And loses no job."""
+    bench.app.redact(hook)
+    done = bench.run(raising(SECRET))
+    error = bench.only("delayed").error
+
+    assert done.outcome is JobOutcome.RETRIED
+    assert error.startswith("Secret: its text is withheld, since redacting it raised ")
+    assert "hunter2" not in error
+
+
+def test_bytes_that_are_no_message_are_redacted_too(bench):
+    bench.app.redact(lambda text: text.replace("hunter2", "[redacted]"))
+    raw = b'{"header": {"request_type": {"a": "hunter2"}}}'
+    with bench.queue.store.lock:
+        bench.queue.store.add("default", raw, 0, None)
+    bench.turn()
+
+    assert "[redacted]" in bench.only("buried").error
+
+
+def test_only_what_can_be_called_redacts(bench):
+    with pytest.raises(InvalidHandler, match="redact takes a function"):
+        bench.app.redact("hunter2")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from seats import WORKERS, make_scoreboard, show_worker
 
+from pulpo_pool.circuits import Circuits
 from pulpo_pool.clock import ManualClock
 from pulpo_pool.memory import MemoryParts
 from pulpo_pool.metrics.catalogue import CATALOGUE, Source
@@ -102,6 +103,22 @@ def test_unhealthy_when_the_master_is_stuck(web):
     web.clock.advance(15)
 
     assert web.get("/healthz")[0] == 503
+
+
+def test_a_paused_type_is_exported_with_the_date_its_pause_ends(web):
+    circuits = Circuits(web.scoreboard, 1, None, web.clock, lambda low, _high: low)
+    name, began = "pulpo_request_type_paused_until_timestamp_seconds", web.clock.monotonic()
+    never = web.sample(name, request_type="mail")
+    circuits.learn("mail", began=began, pause=60.0, cause="ConnectionError")
+    until = web.sample(name, request_type="mail")
+    web.clock.advance(60)
+    assert circuits.hold_back("mail") is None
+    circuits.learn("mail", began=began + 60, succeeded=True)
+
+    assert never is None
+    assert until == pytest.approx(web.clock.now())
+    assert web.sample(name, request_type="mail") == 0
+    assert web.sample("pulpo_request_type_pauses_total", request_type="mail") == 1
 
 
 def test_health_never_asks_for_the_queue(web):
