@@ -19,6 +19,7 @@ from pulpo_pool.queues.evidence import JobName
 from pulpo_pool.queues.history import LONGEST_STACK
 from pulpo_pool.scoreboard import ExitReason
 from pulpo_pool.setback import Setback
+from pulpo_pool.stacks import FAULT_TITLE, fault_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -86,14 +87,18 @@ class Coroner:
         )
 
     def _stack_of(self, death: Death) -> str:
-        """Return what the process showed of itself before its master ended it, if it did."""
-        if self.stacks is None or death.reason not in ENDED_BY_MASTER:
+        """Return what the process showed of itself at its end, if it did."""
+        by_fault = fault_of(death.wait_status) is not None
+        if self.stacks is None or not (by_fault or death.reason in ENDED_BY_MASTER):
             return ""
         try:
-            with (self.stacks / f"{death.serial}.txt").open(errors="replace") as file:
-                return file.read(LONGEST_STACK)
+            text = (self.stacks / f"{death.serial}.txt").read_text(errors="replace")
         except OSError:
             return ""
+        if by_fault:  # somebody may have asked for its stacks before
+            _, title, text = text.rpartition(FAULT_TITLE)
+            text = title + text if title else ""
+        return text[:LONGEST_STACK]
 
 
 class _Known(NamedTuple):

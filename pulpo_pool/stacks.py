@@ -1,6 +1,7 @@
 """Stacks: on SIGUSR2 a process writes where all its threads are, to a file of its own.
 
-It is faulthandler's C code that writes, so also a process that never returns to Python shows it.
+It does the same as its last act when a fault in C code ends it. It is faulthandler's C code that
+writes, so also a process that never returns to Python shows it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STACK_SIGNAL: Final = signal.SIGUSR2
+FAULTS: Final = frozenset(
+    (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
+)  # after which the file ends with FAULT_TITLE and the stacks
+FAULT_TITLE: Final = "Fatal Python error"
 _PRIVATE_FD: Final = 100  # out of the way of handlers that close what they did not open
 
 
 def stack_name(role: Role, slot: int) -> str:
     """Return what a slot's file is called."""
     return f"{slot}.txt" if role is Role.WORKER else f"{role.name.lower()}-{slot}.txt"
+
+
+def fault_of(wait_status: int) -> int | None:
+    """Return the signal of a fault, of a process that ended by one; None for any other end."""
+    number = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else None
+    return number if number in FAULTS else None
 
 
 class StackFile:
@@ -38,6 +49,7 @@ class StackFile:
         self._identity: tuple[int, int] | None = None
         # What a parent registered must not write to its number, which is another file's by now.
         faulthandler.unregister(STACK_SIGNAL)
+        faulthandler.disable()
         signal.signal(STACK_SIGNAL, _nothing)
         self._open()
         self._register()
@@ -72,8 +84,10 @@ class StackFile:
     def _register(self) -> None:
         if self._identity is None:
             faulthandler.unregister(STACK_SIGNAL)
+            faulthandler.disable()
         else:
             faulthandler.register(STACK_SIGNAL, self._fd, all_threads=True, chain=False)
+            faulthandler.enable(self._fd, all_threads=True)
 
 
 def _identity_of(fd: int) -> tuple[int, int] | None:

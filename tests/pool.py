@@ -298,7 +298,7 @@ def publish(
 
 
 def publish_to(
-    queue: QueueAdapter, request_type: str, bodies: Iterable[dict[str, Any]], **header: Any
+    queue: QueueAdapter, request_type: str, bodies: Iterable[dict[str, Any]], /, **header: Any
 ) -> None:
     """Publish a job for each body to an open queue."""
     messages = [Message(request_type=request_type, body=b, **header) for b in bodies]

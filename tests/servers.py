@@ -22,7 +22,11 @@ from contextlib import suppress
 from pathlib import Path
 
 PATIENCE = 20.0  # seconds a server may take to come up or to go
-PACKAGES = {"beanstalkd": "beanstalkd", "strace": "strace"}  # by program
+PACKAGES = {  # by program
+    "beanstalkd": "beanstalkd",
+    "strace": "strace",
+    "systemd-analyze": "systemd",
+}
 # Debian's package would start a Prometheus of its own, and wants 300 MB of JavaScript beside it:
 # its two programs need neither, so they are only unpacked.
 UNPACKED = {"prometheus": "prometheus", "promtool": "prometheus"}

@@ -111,7 +111,7 @@ def _composed(
     crew = Crew(table, scoreboard, bodies.lineage, wires, settings, clock, evidence)
     notifier = Notifier.from_environment(read_environment(), clock)
     herald = Herald(notifier, table, scoreboard, settings.summary_interval, clock)
-    about = _about(settings, listener)
+    about = _about(settings, links, listener)
     vigil = Vigil(table, scoreboard, settings.sleep_duration)
     return Master(crew, vigil, scoreboard, wires, run_directory, herald, clock, about, resettings)
 
@@ -160,11 +160,13 @@ def _lineage(bodies: Bodies, links: Links, table: SlotTable) -> Lineage:
     return lineage
 
 
-def _about(settings: Settings, listener: socket.socket | None) -> dict[str, Any]:
+def _about(settings: Settings, links: Links, listener: socket.socket | None) -> dict[str, Any]:
     """Return what `status` says of the pool and never changes."""
     return {
         "version": __version__,
         "name": settings.name,
+        "identity": links.pool,
+        "instance": links.instance,
         "app": settings.app,
         "broker": settings.broker_url,
         "queues": list(settings.queues),

@@ -25,12 +25,12 @@ def peek(*, job_id: str, as_json: bool, **flags: Any) -> None:
         return
     width = max(map(len, job))
     for name, value in job.items():
-        if value is not None:
+        if value not in (None, []):
             click.echo(f"{name:<{width}}  {_for_people(value, width + 2)}")
 
 
 def _for_people(value: object, indent: int) -> str:
-    if isinstance(value, dict):
+    if isinstance(value, dict | list):
         raw = msgspec.json.encode(value, enc_hook=repr)
         text = msgspec.json.format(raw, indent=2).decode()
     else:

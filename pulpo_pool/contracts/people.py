@@ -37,6 +37,14 @@ class PeopleContract(Bench):
             JobState.BURIED: buried,
         }
 
+    def one_in(self, state: JobState, queue: QueueAdapter, name: str = "default") -> str:
+        """Put a job into a state that nobody holds it in, to stay there; return its id."""
+        delay = 600 * self.moment if state is JobState.DELAYED else None
+        job_id = queue.enqueue(self.say("old", queue=name, delay=delay))
+        if state is JobState.BURIED:
+            queue.bury(reserve(queue), reason=BuryReason.FATAL, error="fatal")
+        return job_id
+
     def listed(self, queue: QueueAdapter, state: JobState, *queues: str) -> list[object]:
         """Return the texts of the jobs in a state."""
         return [job.message().body["text"] for job in queue.list_jobs(state, queues=queues)]
@@ -198,13 +206,13 @@ class PeopleContract(Bench):
     def test_a_replaced_job_stays_where_it_is(self, state: JobState) -> None:
         """In its state and queue, with its date; only the message is another."""
         queue = self.queue(queues=["x"])
-        before = queue.peek(self.one_in_each_state(queue, "x")[state])
-        message = self.say("new", header={"colour": "blue"}, queue="x", priority=before.priority)
+        before = queue.peek(self.one_in(state, queue, "x"))
+        message = self.say("new", header={"colour": "blue"}, queue="x")
 
         after = queue.peek(queue.replace(before.job_id, message))
         assert (after.state, after.queue, after.priority) == (state, "x", before.priority)
         assert after.message() == message
-        assert counts(queue, "x") == QueueStats(1, 1, 1, 1)
+        assert counts(queue, "x") == QueueStats(**{state.value: 1})
         if after.due is not None and before.due is not None:
             assert abs(after.due - before.due) < DEADLINE
         if self.replaces_in_place:
@@ -218,11 +226,13 @@ class PeopleContract(Bench):
     def test_a_replaced_job_runs_once_and_as_it_says_now(self) -> None:
         """Whatever state it was in."""
         queue = self.queue()
-        jobs = self.one_in_each_state(queue)
-        for state in (JobState.READY, JobState.DELAYED, JobState.BURIED):
-            jobs[state] = queue.replace(jobs[state], self.say(f"new {state}"))
-        queue.kick([jobs[JobState.DELAYED], jobs[JobState.BURIED]])
+        replaced = {
+            state: queue.replace(self.one_in(state, queue), self.say(f"new {state}"))
+            for state in (JobState.BURIED, JobState.DELAYED, JobState.READY)
+        }
+        kicked = queue.kick(replaced.values())
 
+        assert kicked == 2  # noqa: PLR2004
         assert sorted(map(str, drain(queue))) == ["new buried", "new delayed", "new ready"]
 
     def test_a_replaced_jobs_history_goes_on(self) -> None:
@@ -352,6 +362,29 @@ class PeopleContract(Bench):
 
         assert queue.purge(JobState.READY) == 2_500  # noqa: PLR2004
         assert queue.stats() == {}
+
+    def test_who_counts_the_jobs_in_front_counts_right(self) -> None:
+        """Ready ones of its queue, by priority, then first in, first out; or nobody counts."""
+        queue = self.queue(queues=["x", "y"])
+        ids = queue.enqueue_many(
+            self.say(n, queue=name, priority=priority)
+            for n, (name, priority) in enumerate((("x", 5), ("x", 1), ("y", 0), ("x", 5), ("x", 9)))
+        )
+        queue.enqueue(self.say(queue="x", priority=0, delay=5 * self.moment))
+        counted = [queue.jobs_in_front(queue.peek(job_id)) for job_id in ids]
+
+        assert counted in ([1, 0, 0, 2, 3], [None] * 5)
+
+    def test_a_job_can_be_found_by_its_messages_id(self) -> None:
+        """Among strangers' bytes that speak of it, too; or the engine says that it cannot."""
+        queue = self.queue()
+        self.put_raw("default", b'no message, but "id":"id-\xc3\xa4 1"')
+        other, job_id = queue.enqueue_many([self.say("mentions id-\u00e4 1"), self.say("\u00e4 1")])
+        found = queue.find_message("id-\u00e4 1")
+
+        assert found == (job_id if queue.finds_messages else None)
+        assert found != other
+        assert queue.find_message("id-2") is None
 
     def test_stats_count_each_queue_by_state(self) -> None:
         """Queues without jobs are not there."""

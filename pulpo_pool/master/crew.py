@@ -24,6 +24,7 @@ from pulpo_pool.scoreboard import (
     SlotState,
     writing,
 )
+from pulpo_pool.stacks import fault_of
 
 if TYPE_CHECKING:
     from pulpo_pool.clock import Clock
@@ -267,7 +268,7 @@ class Crew:
         if self._memory.was_oom_kill(slot, ended.status):
             slot.condemned = ExitReason.OOM
         reason = cause_of_death(slot, ended, row)
-        if slot.condemned is not None:
+        if slot.condemned is not None or fault_of(ended.status) is not None:
             self.evidence.keep(slot)
         had_a_job = row is not None and row.activity == Activity.BUSY
         if slot.role is Role.WORKER:

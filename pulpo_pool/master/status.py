@@ -23,6 +23,7 @@ def slot_status(slot: Slot, scoreboard: Scoreboard, now: float) -> dict[str, Any
         "slot": slot.index,
         "pid": slot.pid if slot.alive else None,
         "state": state_of(slot, busy=busy),
+        "serial": life.serial,
         "generation": life.generation,
         "jobs_done": row.jobs_done if row else 0,
         "request_type": None,

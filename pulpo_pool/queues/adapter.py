@@ -295,6 +295,8 @@ class QueueAdapter(ABC):
     Open an adapter in the process that uses it: it raises WrongProcess after a fork.
     """
 
+    finds_messages: ClassVar[bool] = True  # False: find_message would have to ask for every job
+
     def __init__(
         self,
         *,
@@ -401,6 +403,10 @@ class QueueAdapter(ABC):
     def rest(self) -> None:  # noqa: B027 - most engines wait only inside a call
         """Reserve nothing until the next dequeue, even where an engine's wait outlives a call."""
 
+    def engine(self) -> str:
+        """Return what keeps the jobs, and its version, for people; "" where there is no telling."""
+        return ""
+
     @abstractmethod
     def stats(self) -> Mapping[str, QueueStats]:
         """Return the counts of every queue that has jobs, by queue."""
@@ -419,6 +425,14 @@ class QueueAdapter(ABC):
     @abstractmethod
     def peek(self, job_id: str) -> JobRecord:
         """Return a job in any state without taking it; raise NoSuchJob."""
+
+    def jobs_in_front(self, record: JobRecord) -> int | None:  # noqa: ARG002 - for who can tell
+        """Return how many ready jobs of its queue run before a ready one; None if not known."""
+        return None
+
+    def find_message(self, message_id: str) -> str | None:  # noqa: ARG002 - for who can search
+        """Return the job_id of a message; None if there is none, or see `finds_messages`."""
+        return None
 
     @abstractmethod
     def list_jobs(self, state: JobState, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
@@ -492,6 +506,17 @@ def oldest(heads: Iterable[tuple[str, bytes]], codec: Codec) -> dict[str, float]
         if since is not None:
             found[queue] = since
     return found
+
+
+def named(message_id: str, candidates: Iterable[tuple[int, bytes]], codec: Codec) -> str | None:
+    """Return which of these jobs, given as number and bytes, has a message of this id."""
+    for number, raw in candidates:
+        try:
+            if codec.decode(raw).id == message_id:
+                return str(number)
+        except UndecodableMessage:
+            continue
+    return None
 
 
 def describe(record: JobRecord) -> dict[str, Any]:

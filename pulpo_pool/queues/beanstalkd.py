@@ -68,6 +68,8 @@ class BeanstalkdQueueAdapter(QueueAdapter):
     became of attempts, which the server does not keep, goes into `evidence_file`.
     """
 
+    finds_messages = False
+
     def __init__(
         self,
         host: str = "127.0.0.1",
@@ -279,6 +281,13 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         del judge, limit
         self._check_usable()
         return []
+
+    def engine(self) -> str:
+        """Return the server's version."""
+        self._check_usable()
+        with self._talking as link:
+            version = link.client.stats()["version"]
+        return f"beanstalkd {version}".replace('"', "")
 
     def numbering(self) -> Numbering:
         """Return the server's life: without a log it counts jobs from 1 at every start."""

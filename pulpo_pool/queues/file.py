@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Unpack
 
@@ -155,6 +156,10 @@ class FileQueueAdapter(QueueAdapter):
         self._ring({job.queue for job in rescued if job.state is not JobState.BURIED})
         return rescued
 
+    def engine(self) -> str:
+        """Return the version of the embedded SQLite."""
+        return f"SQLite {sqlite3.sqlite_version}"
+
     def stats(self) -> Mapping[str, QueueStats]:
         """Return the counts of every queue that has jobs, by queue."""
         self._check_usable()
@@ -171,6 +176,16 @@ class FileQueueAdapter(QueueAdapter):
         """Return a job in any state without taking it; raise NoSuchJob."""
         self._check_usable()
         return people.peek(self._store, job_id, self.codec, self.clock.now())
+
+    def jobs_in_front(self, record: JobRecord) -> int | None:
+        """Return how many ready jobs of its queue run before a ready one; an index is counted."""
+        self._check_usable()
+        return people.in_front(self._store, record)
+
+    def find_message(self, message_id: str) -> str | None:
+        """Return the job_id of a message; None if there is none. The bytes of all are searched."""
+        self._check_usable()
+        return people.find_message(self._store, message_id, self.codec)
 
     def list_jobs(self, state: JobState, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
         """Yield the jobs in a state, in the order they would run; of all queues unless named."""

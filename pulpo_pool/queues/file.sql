@@ -129,6 +129,12 @@ SELECT id, queue, state, CAST(raw AS BLOB), priority, attempts, crashes, due, ow
     history
 FROM jobs WHERE id = ?;
 
+-- name: in_front
+SELECT count(*) FROM jobs WHERE state = 0 AND queue = ? AND (priority, id) < (?, ?);
+
+-- name: saying
+SELECT id, CAST(raw AS BLOB) FROM jobs WHERE instr(CAST(raw AS BLOB), ?) LIMIT 1000;
+
 -- name: page_standing
 SELECT id, queue, state, CAST(raw AS BLOB), priority, attempts, crashes, due, owner, reason, error,
     history

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.errors import JobReserved, NoSuchJob
 from pulpo_pool.queues import history
-from pulpo_pool.queues.adapter import JobRecord, JobState, QueueStats, oldest, priority_of
+from pulpo_pool.queues.adapter import (
+    JobRecord,
+    JobState,
+    QueueStats,
+    named,
+    oldest,
+    priority_of,
+)
 from pulpo_pool.queues.file_session import SQL
 
 if TYPE_CHECKING:
@@ -52,6 +59,19 @@ def peek(store: FileStore, job_id: str, codec: Codec, now: float) -> JobRecord:
     if due is not None and due <= now:
         row = (*row[:2], STATES.index(JobState.READY), *row[3:7], None, None, *row[9:])
     return _record(row, codec)
+
+
+def in_front(store: FileStore, record: JobRecord) -> int:
+    """Return how many ready jobs of its queue run before a ready one."""
+    place = (record.queue, record.priority, int(record.job_id))
+    ((number,),) = store.read(SQL["in_front"], *place)
+    return int(number)
+
+
+def find_message(store: FileStore, message_id: str, codec: Codec) -> str | None:
+    """Return the job_id of a message; None if there is none."""
+    said = message_id.encode("utf-8", "replace")
+    return named(message_id, store.read(SQL["saying"], said), codec)
 
 
 def list_jobs(

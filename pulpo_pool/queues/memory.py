@@ -21,6 +21,7 @@ from pulpo_pool.queues.adapter import (
     Rescued,
     Reservation,
     Rollback,
+    named,
     oldest,
     priority_of,
 )
@@ -234,6 +235,22 @@ class MemoryQueueAdapter(QueueAdapter):
         self._check_usable()
         with self.store.lock:
             return self._record(self._find(job_id), self.clock.now())
+
+    def jobs_in_front(self, record: JobRecord) -> int | None:
+        """Return how many ready jobs of its queue run before a ready one."""
+        self._check_usable()
+        place = (record.priority, int(record.job_id))
+        with self.store.lock:
+            self.store.promote(self.clock.now())
+            ready = self._select(JobState.READY, (record.queue,))
+            return sum((job.priority, job.number) < place for job in ready)
+
+    def find_message(self, message_id: str) -> str | None:
+        """Return the job_id of a message; None if there is none. Every job is looked at."""
+        self._check_usable()
+        with self.store.lock:
+            rows = [(job.number, job.raw) for job in self.store.jobs.values()]
+        return named(message_id, rows, self.codec)
 
     def list_jobs(self, state: JobState, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
         """Yield the jobs in a state, in the order they would run; of all queues unless named."""

@@ -32,6 +32,7 @@ def leave_with(status):
 
 @pulpo.job()
 def segfault():
+    os.kill(os.getpid(), signal.SIGUSR2)  # as if somebody had asked for its stacks before
     ctypes.string_at(0)
 
 
@@ -89,6 +90,9 @@ def test_jobs_that_kill_their_worker_are_buried_with_the_evidence(tmp_path):
         (1, "retried", 9), (2, "retried", 9), (3, "buried", 9),
     ]  # fmt: skip
     assert {each["exit_code"] for each in buried["leave_with"]["history"]} == {0}
+    stacks = [each["stack"] for each in buried["segfault"]["history"]]
+    assert all(stack.startswith("Fatal Python error: Segmentation fault") for stack in stacks)
+    assert all("in segfault" in stack for stack in stacks)
     assert all(each["max_rss"] > 0 and each["worker"] and each["host"] for each in history)
     assert (buries, retries) == (3, 6)
     assert exits == [6, 3, 0]

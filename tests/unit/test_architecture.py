@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "watcher": POOL,
     "master": POOL | {"circuits"},  # never a queue, a handler, a metric or the worker
     "metrics": GROUND | {"outcomes", "queues", "scoreboard"},
-    "crashes": {"queues", "scoreboard", "setback"},
+    "crashes": {"queues", "scoreboard", "setback", "stacks"},
     "keeper": POOL | WORDS | {"crashes", "metrics", "queues"},
     "web": POOL | {"circuits", "metrics"},
     "worker": POOL | WORDS | {"app", "circuits", "crashes", "metrics", "queues"},
