@@ -20,6 +20,7 @@ from pulpo_pool.queues.adapter import (
     QueueAdapter,
     Reservation,
     Settled,
+    oldest,
     priority_of,
 )
 from pulpo_pool.queues.beanstalkd_jobs import BeanstalkdReservation
@@ -319,6 +320,16 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         self._check_usable()
         with self._talking as link:
             return people.stats(link)
+
+    def waiting_since(self) -> Mapping[str, float]:
+        """Return since when the job next in line has waited in each queue, in Unix seconds.
+
+        The protocol shows no other: one of lower urgency that starves is not seen.
+        """
+        self._check_usable()
+        with self._talking as link:
+            heads = [(tube, self._inward(raw)) for tube, raw in people.next_in_line(link)]
+        return oldest(heads, self.codec)
 
     # -- for people ---------------------------------------------------------------------------
 
