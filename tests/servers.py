@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -18,7 +19,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PATIENCE = 20.0  # seconds a server may take to come up or to go
@@ -100,16 +101,20 @@ def needed(name):
 
 
 class Beanstalkd:
-    """A beanstalkd of one's own; `-b` with a `folder`. It may be killed and started again."""
+    """A beanstalkd of one's own; `-b` with a `folder`. It may be killed and started again.
+
+    `log_file` is the size of each file of its log in bytes.
+    """
 
     host = "127.0.0.1"
 
-    def __init__(self, *, folder=None, largest=2_000_000, port=0):
+    def __init__(self, *, folder=None, largest=2_000_000, port=0, log_file=0):
         self.program = needed("beanstalkd")
         self.options = ["-l", self.host, "-z", str(largest)]
+        self.folder = folder
         if folder is not None:
             folder.mkdir(exist_ok=True)
-            self.options += ["-b", str(folder), "-f0"]
+            self.options += ["-b", str(folder), "-f0", *(["-s", str(log_file)] if log_file else [])]
         self.port = port
         self.process = None
 
@@ -156,6 +161,28 @@ class Beanstalkd:
 
     def signal(self, number):
         self.process.send_signal(number)
+
+    @contextmanager
+    def no_more_memory(self):
+        """Let it have what it has, and not a page more."""
+        import psutil  # not there yet when this file is run to install servers
+
+        pid = self.process.pid
+        resource.prlimit(pid, resource.RLIMIT_AS, (psutil.Process(pid).memory_info().vms, -1))
+        try:
+            yield
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_AS, (-1, -1))
+
+    @contextmanager
+    def no_more_disk(self):
+        """Let it write to the file of its log that is open, and open no other."""
+        away = self.folder.with_name("away")
+        self.folder.rename(away)
+        try:
+            yield
+        finally:
+            away.rename(self.folder)
 
     def hang(self):
         """Let it answer nothing more, until it is told to `go_on`."""
