@@ -36,7 +36,7 @@ def bench():
         {"a": 1},
         RequestResult,
         Transient,
-        object(),
+        pytest.param(object(), id="an object"),
     ],
     ids=repr,
 )
