@@ -24,6 +24,7 @@ PYTHON = ENVIRONMENT / "bin" / "python"
 STAMP = ENVIRONMENT / "installed-for"
 LAST_FAILED = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
 MOST_TRIED_AGAIN = 3
+AT_ONCE = "3"  # tests wait more than they work: on two cores two thirds of the time of one by one
 
 
 def main(arguments: list[str]) -> int:
@@ -43,7 +44,7 @@ def pytest(*arguments: str) -> int:
 
 def all_tests() -> int:
     """Run everything; a few that failed are tried once more, and named."""
-    verdict = pytest("--cache-clear")
+    verdict = pytest("--cache-clear", "--numprocesses", AT_ONCE)
     if verdict != 1 or not LAST_FAILED.is_file():
         return verdict
     failed = list(json.loads(LAST_FAILED.read_text()))

@@ -11,6 +11,8 @@ import pytest
 from pool import PoolProcess, eventually
 from shops import SHOP
 
+from pulpo_pool.master.rundir import socket_path
+
 
 @pytest.fixture
 def pool(tmp_path):
@@ -120,7 +122,7 @@ def test_pid_and_socket_are_for_this_user_and_vanish_with_the_pool(tmp_path):
     with PoolProcess(tmp_path, "-w", "1", "--pidfile", str(pidfile), app=SHOP) as pool:
         pool.ready()
         files = [pidfile, pool.run_directory / "pid"]
-        control = pool.run_directory / "control.sock"
+        control = socket_path(pool.run_directory / "control.sock")
         pids = [file.read_text() for file in files]
         modes = [control.stat().st_mode & 0o777, pool.run_directory.stat().st_mode & 0o777]
         pool.signal(signal.SIGTERM)
@@ -139,7 +141,7 @@ def test_what_a_killed_pool_left_is_no_obstacle(tmp_path):
     with PoolProcess(tmp_path, *arguments, app=SHOP) as first:
         first.ready()
     left = [first.run_directory / name for name in ("lock", "pid", "control.sock")]
-    all_left = all(path.exists() for path in (*left, pidfile))
+    all_left = all(socket_path(path).exists() for path in (*left, pidfile))
     with PoolProcess(tmp_path, *arguments, app=SHOP) as pool:
         pool.ready()
         pid = pidfile.read_text()
