@@ -67,6 +67,9 @@ SECTIONS: Final[Mapping[str, Mapping[str, CommandEntry]]] = {
         "dump": CommandEntry(
             "pulpo_pool.cli.dump:dump", "Show where every process is: its stacks."
         ),
+        "metrics": CommandEntry(
+            "pulpo_pool.cli.metrics:metrics", "Show what the pool exports, or list what it can."
+        ),
         "scale": CommandEntry("pulpo_pool.cli.control:scale", "Change the number of workers."),
         "pause": CommandEntry("pulpo_pool.cli.control:pause", "Stop reserving jobs for a while."),
         "resume": CommandEntry("pulpo_pool.cli.control:resume", "Reserve jobs again."),

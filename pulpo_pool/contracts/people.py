@@ -72,16 +72,19 @@ class PeopleContract(Bench):
     def test_a_job_that_is_due_is_shown_as_ready(self) -> None:
         """People see what the next dequeue would see."""
         queue = self.queue(lease=self.moment)
+        due = self.clock.now() + self.moment
         delayed = queue.enqueue(self.say("delayed", delay=self.moment))
         reserved = queue.enqueue(self.say("reserved"))
         reserve(queue)
         self.pass_time(1.5 * self.moment)
+        waiting = queue.waiting_since()
 
         assert queue.peek(delayed).state is JobState.READY
         assert queue.peek(reserved).state is JobState.READY
         assert self.listed(queue, JobState.READY) == ["delayed", "reserved"]
         assert self.listed(queue, JobState.DELAYED) == []
         assert counts(queue) == QueueStats(ready=2)
+        assert not waiting or waiting == pytest.approx({"default": due}, abs=1)
 
     @pytest.mark.parametrize("job_id", STRANGE_IDS)
     def test_an_id_of_nothing_is_no_such_job(self, job_id: str) -> None:
@@ -302,6 +305,20 @@ class PeopleContract(Bench):
             queue.delete(job_id)
 
         assert queue.stats() == {}
+
+    def test_a_queue_waits_since_its_first_job_could_run(self) -> None:
+        """A queue without ready jobs waits for nobody; an engine may be unable to tell."""
+        queue = self.queue(queues=["y"])
+        published = self.clock.now()
+        for name in ("x", "y"):
+            queue.enqueue(self.say("ready", queue=name))
+        queue.enqueue(self.say("later", queue="z", delay=5 * self.moment))
+        before = queue.waiting_since()
+        queue.commit(reserve(queue))
+
+        if before:
+            assert before == pytest.approx({"x": published, "y": published}, abs=1)
+            assert list(queue.waiting_since()) == ["x"]
 
     def test_the_holder_of_a_deleted_job_has_lost_it(self) -> None:
         """Rolling back does not bring it back."""

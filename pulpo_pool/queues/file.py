@@ -165,6 +165,11 @@ class FileQueueAdapter(QueueAdapter):
         self._check_usable()
         return people.stats(self._store, self.clock.now())
 
+    def waiting_since(self) -> Mapping[str, float]:
+        """Return since when each queue has had a job ready that nobody took, in Unix seconds."""
+        self._check_usable()
+        return people.waiting_since(self._store, self.codec, self.clock.now())
+
     # -- for people ---------------------------------------------------------------------------
 
     def peek(self, job_id: str) -> JobRecord:

@@ -106,7 +106,7 @@ def test_readme_is_short_enough_to_be_read():
     """What is long goes to docs/; only the table of settings grows with the program."""
     text = README.read_text().replace(reference.settings(), "")
 
-    assert len(text.splitlines()) <= 280
+    assert len(text.splitlines()) <= 300
 
 
 @pytest.mark.parametrize("name", BY_NAME)
