@@ -19,7 +19,7 @@ from pulpo_pool.errors import ConfigError
 from pulpo_pool.log import count_lines_in, hold_standard_streams, set_up_logging
 from pulpo_pool.master.birth import POOL_SIGNALS, Links
 from pulpo_pool.master.crew import Crew
-from pulpo_pool.master.ears import keep
+from pulpo_pool.master.ears import keep, shut
 from pulpo_pool.master.evidence import Evidence
 from pulpo_pool.master.herald import Herald
 from pulpo_pool.master.lineage import Lineage
@@ -84,6 +84,7 @@ def run_pool(read: Callable[[], Loaded], directory: Path, ears: Pipe | None = No
         master = _composed(resettings, directory, run_directory, listener, wires)
         _announce(loaded, listener)
         code = master.run()
+        shut(POOL_SIGNALS)
         if master.last_words:
             print_error(f"no worker boots: {master.last_words}")
         return code

@@ -38,5 +38,14 @@ def keep(ears: Pipe, numbers: Iterable[signal.Signals]) -> None:
         signal.signal(number, _noted)
 
 
+def shut(numbers: Iterable[signal.Signals]) -> None:
+    """Hear these signals no more, now that the pool has ended and this process is about to.
+
+    Python gives signals their default action back before it leaves: a platform that repeats its
+    TERM until nobody is there would end a clean pool with another exit code.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+
 def _noted(_number: int, _frame: object) -> None:
     """The pipe has been written already; the loop acts."""

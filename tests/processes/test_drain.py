@@ -69,6 +69,22 @@ def test_term_to_every_process_twice_loses_nothing_and_fails_nothing(tmp_path):
     assert outcomes == {"success": 4, "retried": 0, "buried": 0, "expired": 0, "lost": 0}
 
 
+def test_term_until_nobody_is_there_is_a_clean_end(tmp_path):
+    """The last of them meet the master on its way out of Python."""
+    with PoolProcess(tmp_path, "-w", "1", *NEVER, app=SHOP) as pool:
+        pool.ready()
+
+        def is_told_and_gone():
+            for _ in range(1_000):
+                pool.signal(signal.SIGTERM)
+            return pool.process.poll() is not None
+
+        eventually(is_told_and_gone, what="the pool has ended")
+        code = pool.wait()
+
+    assert code == 0
+
+
 def test_term_to_every_process_under_full_load_neither_loses_nor_repeats(tmp_path):
     """Several times over: each start takes up exactly what the one before has left."""
     total, done, codes = 3_000, 0, []
