@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         InvalidHandler,
         InvalidMessage,
         MessageTooLarge,
+        PartlyPublished,
         PulpoPoolError,
         QueueUnavailable,
     )
@@ -33,6 +34,7 @@ __all__ = [
     "Message",
     "MessageTooLarge",
     "Middleware",
+    "PartlyPublished",
     "PayloadHandler",
     "Pulpo",
     "PulpoPoolError",
@@ -55,6 +57,7 @@ _HOMES = {
         "InvalidHandler",
         "InvalidMessage",
         "MessageTooLarge",
+        "PartlyPublished",
         "PulpoPoolError",
         "QueueUnavailable",
     ),

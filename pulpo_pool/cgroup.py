@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _V2: Final = ""  # what /proc/self/cgroup names as the controllers of the second version
+_NO_LIMIT: Final = 2**60  # bytes; the first version writes "none" as a number near 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,24 @@ class Cgroups:
             if (quota := _quota_v2(directory) or _quota_v1(directory)) is not None
         ]
         return max(1, math.ceil(min(quotas))) if quotas else None
+
+    def memory(self) -> int | None:
+        """Return the bytes that the group may use, the smallest limit above it; None without."""
+        return self._smallest("memory", ("memory.max", "memory.limit_in_bytes"))
+
+    def processes(self) -> int | None:
+        """Return how many processes and threads there may be; None without a limit."""
+        return self._smallest("pids", ("pids.max",))
+
+    def _smallest(self, controller: str, names: tuple[str, ...]) -> int | None:
+        found = [
+            int(text)
+            for directory in self._directories(controller)
+            for name in names
+            if (text := _read(directory / name).strip()).isdigit()
+        ]
+        limit = min(found, default=_NO_LIMIT)
+        return None if limit >= _NO_LIMIT else limit
 
     def oom_kills(self) -> int | None:
         """Return how many processes of this group the kernel has killed for want of memory."""

@@ -111,6 +111,21 @@ class QueueUnavailable(QueueError):
     """The queue cannot be reached now; a worker backs off and tries again."""
 
 
+class PartlyPublished(QueueUnavailable):
+    """The queue went away while it took many messages; some are stored.
+
+    `job_ids` are those of the first messages, in order: these are accepted. The others may or may
+    not be, so they are to be published again.
+    """
+
+    def __init__(self, cause: str, job_ids: Sequence[str], messages: int) -> None:
+        self.job_ids = list(job_ids)
+        super().__init__(
+            f"{cause}; the first {len(self.job_ids):,} of {messages:,} messages are stored, "
+            "publish the others again: some of them may be stored as well"
+        )
+
+
 class QueueCorrupt(QueueUnavailable):
     """What is stored cannot be read as a queue; a person has to look."""
 

@@ -13,10 +13,14 @@ import os
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import msgspec
 
+if TYPE_CHECKING:
+    from collections.abc import MutableSequence
+
+LEVELS: Final = ("debug", "info", "warning", "error", "critical")  # as lines are counted
 LONGEST_LINE: Final = 4_096  # bytes; longer writes to a pipe may be torn (POSIX PIPE_BUF)
 _PRIVATE_FD: Final = 100  # out of the way of handlers that close what they did not open
 _NOWHERE: Final = -1  # a descriptor that no file will ever have
@@ -35,10 +39,12 @@ LogFormat = Literal["auto", "text", "json"]
 
 
 class LineHandler(logging.Handler):
-    """Writes each record with one write to its own copy of standard error."""
+    """Writes each record with one write to its own copy of standard error, and counts it."""
 
     def __init__(self, fd: int = 2) -> None:
         super().__init__()
+        self.counts: MutableSequence[int] | None = None  # by level; see count_lines_in
+        self._pid = os.getpid()
         try:
             self._fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _PRIVATE_FD)
         except OSError as error:
@@ -47,6 +53,8 @@ class LineHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Format and write; a line that cannot be made or written is dropped."""
+        if self.counts is not None and os.getpid() == self._pid:  # a handler's fork has no seat
+            self.counts[min(max(record.levelno // 10, 1), len(LEVELS)) - 1] += 1
         with suppress(Exception):
             os.write(self._fd, self.format(record).encode("utf-8", "backslashreplace") + b"\n")
 
@@ -174,6 +182,13 @@ def set_level(level: str) -> None:
     root = logging.getLogger()
     if any(isinstance(handler, LineHandler) for handler in root.handlers):
         root.setLevel(level.upper())
+
+
+def count_lines_in(counts: MutableSequence[int]) -> None:
+    """Count this process's lines here, a number for each of LEVELS; it is their only writer."""
+    for handler in logging.getLogger("pulpo_pool").handlers:
+        if isinstance(handler, LineHandler):
+            handler.counts = counts
 
 
 def keep_logging() -> None:

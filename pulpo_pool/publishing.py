@@ -37,7 +37,8 @@ class Publisher:
     def publish_many(self, messages: Iterable[Message]) -> list[Published]:
         """Store all messages or none; return each as stored, and its job_id, in order.
 
-        Raises what publish raises, and nothing was published then.
+        Raises what publish raises, and nothing was published then; or PartlyPublished, which
+        says what was.
         """
         stamped = [self._stamped(message) for message in messages]
         return list(zip(stamped, self._adapter.enqueue_many(stamped), strict=True))

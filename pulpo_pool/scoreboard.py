@@ -13,6 +13,8 @@ import mmap
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from pulpo_pool.log import LEVELS
+
 READ_ATTEMPTS: Final = 1_000
 LEDGER_SIZE: Final = 4_096  # deaths remembered; an older one is known to be dead, not how
 MOST_CIRCUITS: Final = 256  # request_types that have ever paused; see circuits.py
@@ -137,6 +139,8 @@ class _Header(ctypes.Structure):
         ("jobs_of_the_dead", ctypes.c_int64),  # done in lives that have ended
         ("circuits_used", ctypes.c_int64),  # rows that have an owner
         ("circuits_open", ctypes.c_int64),  # 0: every request_type runs, and no row need be read
+        ("loop_lag", ctypes.c_double),  # seconds, the worst of late: see master/lag.py
+        ("log_lines", ctypes.c_int64 * len(LEVELS)),  # the master's own
         ("forks", ctypes.c_int64 * len(ForkReason)),
         ("exits", ctypes.c_int64 * len(ExitReason)),
     )
@@ -154,6 +158,7 @@ class LifeRow(ctypes.Structure):
         ("order", ctypes.c_int64),
         ("leave_as", ctypes.c_int64),  # an ExitReason, meant when order is LEAVE
         ("born", ctypes.c_double),  # monotonic seconds
+        ("cpu_before", ctypes.c_double),  # seconds, of the slot's lives that have ended
     )
 
 
@@ -177,6 +182,10 @@ class WorkRow(ctypes.Structure):
         ("queue", ctypes.c_char * _TEXT),
         ("job_id", ctypes.c_char * _TEXT),
         ("request_type", ctypes.c_char * _TEXT),
+        # What follows is of all lives in the slot, and goes on with the next.
+        ("busy", ctypes.c_double),  # seconds inside handlers that ended
+        ("busy_since", ctypes.c_double),  # monotonic seconds; 0: no handler runs
+        ("log_lines", ctypes.c_int64 * len(LEVELS)),
     )
 
 

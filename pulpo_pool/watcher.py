@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from pulpo_pool.log import set_up_logging
+from pulpo_pool.log import count_lines_in, set_up_logging
 from pulpo_pool.service import Service
 from pulpo_pool.settings.sources import CONFIG_FILE
 
@@ -36,6 +36,7 @@ Stamps: TypeAlias = dict[str, tuple[int, int, int]]  # by path: time, size and i
 def run_watcher(seat: Seat, *, settings: Settings, directory: Path, clock: Clock) -> int:
     """Watch until told to leave; return the exit status."""
     set_up_logging("watcher", level=settings.log_level, log_format=settings.log_format)
+    count_lines_in(seat.work.log_lines)
     service = Service(seat, clock)
     tree = Tree(directory, Path(settings.state_dir))
     known = before = tree.look()

@@ -71,13 +71,15 @@ class Reader:
     """Somebody who types what a page says, line by line, in a folder of their own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.home = self.folder = folder
+        self.has_ended_it = False  # the pool that it started
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PULPO_POOL")}
         path = f"{Path(sys.executable).parent}:{clean['PATH']}"
         self.environment = clean | {"PATH": path, "PULPO_POOL_HTTP": "127.0.0.1:0"}
 
     def follow(self, text: str) -> None:
         """Type a block; the pools it starts are left alone until they are idle, then drained."""
+        self.folder = self.home
         with ExitStack() as pools:
             for line in filter(str.strip, text.splitlines()):
                 if starts_a_pool(line):
@@ -85,7 +87,13 @@ class Reader:
                 else:
                     self.type(line)
 
-    def type(self, line: str) -> None:
+    def type(self, line: str) -> str:
+        """Type a line and return what it prints; every `cd` starts from home, in a new terminal."""
+        words = shlex.split(line, comments=True)
+        if words[0] == "cd":
+            (self.folder,) = (self.home / word for word in words[1:])
+            return ""
+        self.has_ended_it = line.startswith(("pulpo-pool drain", "pulpo-pool stop"))
         done = subprocess.run(
             ["bash", "-c", line],
             cwd=self.folder,
@@ -97,9 +105,11 @@ class Reader:
             check=False,
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        return done.stdout
 
     def start(self, line: str, pools: ExitStack) -> None:
         log = self.folder / "pool.log"
+        self.has_ended_it = False
         with log.open("wb") as file:
             pool = subprocess.Popen(
                 ["bash", "-c", f"exec {line}"],
@@ -123,7 +133,8 @@ class Reader:
             return not any(each.ready or each.reserved for each in queue.stats().values())
 
     def end(self, pool: subprocess.Popen[bytes], log: Path) -> None:
-        pool.send_signal(signal.SIGTERM)
+        if not self.has_ended_it:  # a signal might meet it on its way out of Python
+            pool.send_signal(signal.SIGTERM)
         try:
             code = pool.wait(PATIENCE)
         finally:

@@ -57,6 +57,8 @@ class PoolProcess:
     it is the file below the folder.
     """
 
+    broker: str | None = None
+
     def __init__(
         self,
         folder: Path,
@@ -68,7 +70,7 @@ class PoolProcess:
         **env: str,
     ) -> None:
         self.folder = folder
-        self.broker = broker or file_url(str(folder / ".pulpo" / "queue.db"))
+        self.broker = broker
         if broker is not None:
             arguments = ("--broker", broker, *arguments)
         if app is not None:
@@ -240,7 +242,7 @@ class PoolProcess:
         return _sum(MultiProcessCollector.merge(files), name, labels)
 
     def queue(self) -> QueueAdapter:
-        return open_queue(self.broker)
+        return open_queue(self.broker) if self.broker else queue_in(self.folder)
 
     def publish(self, request_type: str, bodies: Iterable[dict[str, Any]], **header: Any) -> None:
         with self.queue() as queue:
@@ -298,7 +300,7 @@ def publish(
 
 
 def publish_to(
-    queue: QueueAdapter, request_type: str, bodies: Iterable[dict[str, Any]], **header: Any
+    queue: QueueAdapter, request_type: str, bodies: Iterable[dict[str, Any]], /, **header: Any
 ) -> None:
     """Publish a job for each body to an open queue."""
     messages = [Message(request_type=request_type, body=b, **header) for b in bodies]

@@ -11,7 +11,7 @@ import threading
 class Relay:
     """Listens on a port of its own; `requests` and `replies` are the chunks that passed, in order.
 
-    `cut_at(n, reply=...)` cuts the connection before the nth chunk of that direction is passed on.
+    `cut_after` cuts the line, or does what it is given, when a certain chunk comes by.
     """
 
     def __init__(self, host, port):
@@ -19,7 +19,7 @@ class Relay:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.host, self.port = self.listener.getsockname()
         self.requests, self.replies = [], []
-        self.silent = False  # takes everything, passes nothing on
+        self.silent = False  # a dead route: what is sent waits, the ends of lines as well
         self.refuses = False
         self.reply_ends = b""  # replies are passed on together, once they end so
         self._held_back = b""
@@ -27,9 +27,13 @@ class Relay:
         self._stop, self._stopper = socket.socketpair()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def cut_after(self, text, *, reply=False, passed=True):
-        """Cut when a chunk with this text comes by, having passed it on or not."""
-        self._cut = (text, reply, passed)
+    def cut_after(self, text, *, reply=False, passed=True, instead=None):
+        """Cut when a chunk with this text comes by, having passed it on or not.
+
+        Or do something `instead`, in the relay's thread, after which the chunk goes nowhere or
+        has gone on.
+        """
+        self._cut = (text, reply, passed, instead or _cut)
 
     @property
     def cut_is_due(self):
@@ -49,19 +53,29 @@ class Relay:
         pairs = {}
         with contextlib.ExitStack() as opened:
             while True:
-                readable, _, _ = select.select([self._stop, self.listener, *pairs], [], [])
+                silent = self.silent
+                watched = [self._stop, *(() if silent else (self.listener, *pairs))]
+                readable, _, _ = select.select(watched, [], [], 0.02 if silent else None)
                 if self._stop in readable:
                     break
+                if self.silent:
+                    continue
                 if self.listener in readable:
-                    client = opened.enter_context(self.listener.accept()[0])
-                    if self.refuses:
-                        client.close()
-                        continue
-                    server = opened.enter_context(socket.create_connection(self.target))
-                    pairs[client], pairs[server] = (server, False), (client, True)
+                    self._accept(pairs, opened)
                 for end in readable:
                     if end in pairs:
                         self._pass_on(pairs, end)
+
+    def _accept(self, pairs, opened):
+        client = opened.enter_context(self.listener.accept()[0])
+        try:
+            if self.refuses:
+                raise ConnectionRefusedError
+            server = opened.enter_context(socket.create_connection(self.target))
+        except OSError:
+            client.close()
+            return
+        pairs[client], pairs[server] = (server, False), (client, True)
 
     def _pass_on(self, pairs, end):
         other, is_reply = pairs[end]
@@ -69,24 +83,35 @@ class Relay:
             chunk = end.recv(1_048_576)
         except OSError:
             chunk = b""
-        cut = False
-        passes = bool(chunk)
-        if chunk and self._cut is not None:
-            text, reply, passed = self._cut
-            if reply == is_reply and text in chunk:
-                cut, passes, self._cut = True, passed, None
+        passes, act = self._ruled(chunk, is_reply)
         if chunk:
             (self.replies if is_reply else self.requests).append(chunk)
         if passes and is_reply and self.reply_ends:
             chunk, self._held_back = self._held_back + chunk, b""
             if not chunk.endswith(self.reply_ends):
                 self._held_back, passes = chunk, False
-        if passes and not self.silent:
+        if passes:
             with contextlib.suppress(OSError):
                 other.sendall(chunk)
-        if cut or not chunk:
+        if act is not None:
+            act()
+        if act is _cut or not chunk:
             for socket_ in (end, other):
                 pairs.pop(socket_, None)
                 with contextlib.suppress(OSError):
                     socket_.shutdown(socket.SHUT_RDWR)
                 socket_.close()
+
+    def _ruled(self, chunk, is_reply):
+        """Return whether a chunk passes, and what to do then."""
+        if not chunk or self._cut is None:
+            return bool(chunk), None
+        text, reply, passed, act = self._cut
+        if reply != is_reply or text not in chunk:
+            return True, None
+        self._cut = None
+        return passed, act
+
+
+def _cut():
+    """Stand for closing the line: a rule's act if there is no other."""

@@ -6,16 +6,32 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 PATIENCE = 20.0  # seconds a server may take to come up or to go
-PACKAGES = {"beanstalkd": "beanstalkd", "strace": "strace"}  # by program
+PACKAGES = {  # by program
+    "beanstalkd": "beanstalkd",
+    "strace": "strace",
+    "systemd-analyze": "systemd",
+}
+# Debian's package would start a Prometheus of its own, and wants 300 MB of JavaScript beside it:
+# its two programs need neither, so they are only unpacked.
+UNPACKED = {"prometheus": "prometheus", "promtool": "prometheus"}
+SHELF = Path(sys.prefix) / "servers"
 
 
 class CannotHave(Exception):
@@ -28,6 +44,8 @@ def program(name):
     path = found(name)
     if path is not None:
         return path
+    if name in UNPACKED:
+        return unpacked(name)
     if os.getuid() != 0 or shutil.which("apt-get") is None:
         raise CannotHave(f"{name} is not installed; install the Debian package {PACKAGES[name]}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -44,8 +62,30 @@ def program(name):
     raise CannotHave(f"{name} is not installed, and apt-get cannot: {said[-500:]}")
 
 
+def unpacked(name):
+    """Fetch a Debian package and take its programs out of it."""
+    if shutil.which("apt-get") is None:
+        raise CannotHave(f"{name} is not installed; it is part of {UNPACKED[name]}")
+    SHELF.mkdir(parents=True, exist_ok=True)
+    said = ""
+    with tempfile.TemporaryDirectory(dir=SHELF) as folder:
+        download = ["apt-get", "download", "--option", "APT::Sandbox::User=root", UNPACKED[name]]
+        for command in (download, ["apt-get", "update"], download):
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, check=False, timeout=300
+            )
+            said = done.stderr.strip()
+            for package in Path(folder).glob("*.deb"):
+                subprocess.run(["dpkg-deb", "--extract", package, folder], check=True)
+                for program in (Path(folder) / "usr" / "bin").iterdir():
+                    program.replace(SHELF / program.name)
+                return str(SHELF / name)
+    raise CannotHave(f"{name} is not installed, and apt-get cannot: {said[-500:]}")
+
+
 def found(name):
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    places = os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", str(SHELF)
+    return shutil.which(name, path=":".join(places))
 
 
 def needed(name):
@@ -61,16 +101,20 @@ def needed(name):
 
 
 class Beanstalkd:
-    """A beanstalkd of one's own; `-b` with a `folder`. It may be killed and started again."""
+    """A beanstalkd of one's own; `-b` with a `folder`. It may be killed and started again.
+
+    `log_file` is the size of each file of its log in bytes.
+    """
 
     host = "127.0.0.1"
 
-    def __init__(self, *, folder=None, largest=2_000_000, port=0):
+    def __init__(self, *, folder=None, largest=2_000_000, port=0, log_file=0):
         self.program = needed("beanstalkd")
         self.options = ["-l", self.host, "-z", str(largest)]
+        self.folder = folder
         if folder is not None:
             folder.mkdir(exist_ok=True)
-            self.options += ["-b", str(folder), "-f0"]
+            self.options += ["-b", str(folder), "-f0", *(["-s", str(log_file)] if log_file else [])]
         self.port = port
         self.process = None
 
@@ -118,6 +162,28 @@ class Beanstalkd:
     def signal(self, number):
         self.process.send_signal(number)
 
+    @contextmanager
+    def no_more_memory(self):
+        """Let it have what it has, and not a page more."""
+        import psutil  # not there yet when this file is run to install servers
+
+        pid = self.process.pid
+        resource.prlimit(pid, resource.RLIMIT_AS, (psutil.Process(pid).memory_info().vms, -1))
+        try:
+            yield
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_AS, (-1, -1))
+
+    @contextmanager
+    def no_more_disk(self):
+        """Let it write to the file of its log that is open, and open no other."""
+        away = self.folder.with_name("away")
+        self.folder.rename(away)
+        try:
+            yield
+        finally:
+            away.rename(self.folder)
+
     def hang(self):
         """Let it answer nothing more, until it is told to `go_on`."""
         self.signal(signal.SIGSTOP)
@@ -132,6 +198,61 @@ class Beanstalkd:
         self._end()
 
 
+class Prometheus:
+    """A Prometheus of one's own, in a folder; `config` is what its configuration file says."""
+
+    def __init__(self, folder, config):
+        self.program = needed("prometheus")
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
+        self.process = None
+
+    def start(self):
+        """Start it and wait until it is ready; another port if somebody took this one."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            self.address = f"127.0.0.1:{free_port()}"
+            command = [
+                self.program, f"--web.listen-address={self.address}", "--log.level=warn",
+                f"--config.file={self.folder}/prometheus.yml",
+                f"--storage.tsdb.path={self.folder}/data",
+            ]  # fmt: skip
+            with (self.folder / "log").open("w") as log:
+                self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
+            while self.process.poll() is None and time.monotonic() < deadline:
+                with suppress(OSError), urllib.request.urlopen(f"http://{self.address}/-/ready"):
+                    return self
+                time.sleep(0.02)
+            self.kill()
+            said = (self.folder / "log").read_text()
+            assert time.monotonic() < deadline, f"prometheus does not start: {said}"
+
+    def query(self, expression, **fields):
+        """Return what it answers: a list of series, each with its labels and values."""
+        verb = "query_range" if "start" in fields else "query"
+        return self.get(verb, query=expression, **fields)["result"]
+
+    def get(self, verb, **fields):
+        url = f"http://{self.address}/api/v1/{verb}?{urllib.parse.urlencode(fields)}"
+        try:
+            with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            with error:
+                raise AssertionError(f"{fields}: {json.load(error)['error']}") from None
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.kill()
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -140,7 +261,7 @@ def free_port():
 
 def install():
     """Install what is missing; say what cannot be had, and leave the verdict to the tests."""
-    for name in PACKAGES:
+    for name in (*PACKAGES, *UNPACKED):
         try:
             program(name)
         except (CannotHave, subprocess.SubprocessError) as reason:

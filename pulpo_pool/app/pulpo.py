@@ -111,7 +111,11 @@ class Pulpo:
         return self._engine.publish_many((message,))[0]
 
     def publish_many(self, messages: Iterable[Message]) -> list[Message]:
-        """Publish all messages or none; return them as they were stored. See publish."""
+        """Publish all messages or none; return them as they were stored. See publish.
+
+        Raises PartlyPublished, which says what is stored, if the connection to a server was lost
+        on the way.
+        """
         return self._engine.publish_many(list(messages))
 
     @property

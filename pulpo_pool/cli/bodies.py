@@ -76,7 +76,7 @@ class Bodies:
             seat,
             orders=self.lineage.orders_for(seat.slot),
             links=self.links,
-            prepare=partial(preloaded, self._plan(seat)),
+            prepare=partial(preloaded, self._plan(seat), seat.work.log_lines),
             clock=SystemClock(),
         )
 

@@ -36,7 +36,9 @@ _SECRET: Final = re.compile(r"password|secret|token|credential|api.?key", re.IGN
 @click.command(epilog=examples("pulpo-pool check shop:pulpo"))
 @app_argument
 @json_option
-@setting_options("broker", "queues", "workers", "name", "state_dir", "http")
+@setting_options(
+    "broker", "queues", "workers", "name", "state_dir", "http", "drain_timeout", "grace"
+)
 def check(*, as_json: bool, **flags: Any) -> None:
     """Check the settings and the app without running a pool.
 
@@ -71,7 +73,7 @@ def _report(loaded: Loaded, app: Pulpo) -> dict[str, Any]:
 
     settings = loaded.settings
     values = {name: getattr(settings, name) for name in SETTING_FIELDS}
-    values["broker"] = _PASSWORD_IN_URL.sub(_HIDDEN, settings.broker_url)
+    values["broker"] = without_password(settings.broker_url)
     values["handlers"] = _without_secrets(settings.handlers)
     return {
         "settings": {
@@ -134,6 +136,11 @@ def _for_people(value: object) -> str:
             return f"{value:g}"
         case _:
             return str(value)
+
+
+def without_password(url: str) -> str:
+    """Return a URL that may be shown."""
+    return _PASSWORD_IN_URL.sub(_HIDDEN, url)
 
 
 def _without_secrets(options: Any) -> Any:

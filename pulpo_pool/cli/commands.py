@@ -15,6 +15,8 @@ from pulpo_pool.suggestions import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from click.shell_completion import CompletionItem
+
 _INFORMATION: Final = ("--help", "-h", "--version", "-V")
 
 
@@ -31,6 +33,15 @@ SECTIONS: Final[Mapping[str, Mapping[str, CommandEntry]]] = {
         "run": CommandEntry("pulpo_pool.cli.run:run", "Run a pool of workers (the default)."),
         "check": CommandEntry(
             "pulpo_pool.cli.check:check", "Check settings and app without running."
+        ),
+        "doctor": CommandEntry(
+            "pulpo_pool.cli.doctor:doctor", "See whether a pool can live here, and what to mend."
+        ),
+    },
+    "Begin": {
+        "init": CommandEntry("pulpo_pool.cli.init:init", "Write a starting app, with its tests."),
+        "completion": CommandEntry(
+            "pulpo_pool.cli.completion:completion", "Print a script for your shell's TAB."
         ),
     },
     "Jobs": {
@@ -55,6 +66,9 @@ SECTIONS: Final[Mapping[str, Mapping[str, CommandEntry]]] = {
         "top": CommandEntry("pulpo_pool.cli.top:top", "Watch the pool live; keys steer it."),
         "dump": CommandEntry(
             "pulpo_pool.cli.dump:dump", "Show where every process is: its stacks."
+        ),
+        "metrics": CommandEntry(
+            "pulpo_pool.cli.metrics:metrics", "Show what the pool exports, or list what it can."
         ),
         "scale": CommandEntry("pulpo_pool.cli.control:scale", "Change the number of workers."),
         "pause": CommandEntry("pulpo_pool.cli.control:pause", "Stop reserving jobs for a while."),
@@ -107,6 +121,36 @@ class PulpoGroup(click.Group):
             return start(route(sys.argv[1:] if args is None else args), **extra)
 
         sys.exit(reporting(run))
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Route the words before a shell's TAB too; a first word that is none yet is let be."""
+        if extra.get("resilient_parsing") and args and args[0] not in COMMANDS:
+            args = ["run", *args]
+        return super().make_context(info_name, args, parent, **extra)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Return commands, and the options of `run`, which goes without saying."""
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            run = self.get_command(ctx, "run")
+            assert run is not None
+            options = [
+                *click.Command.shell_complete(self, ctx, incomplete),
+                *run.shell_complete(click.Context(run, parent=ctx), incomplete),
+            ]
+            return list({item.value: item for item in options}.values())
+        return [
+            CompletionItem(name, help=entry.help)
+            for name, entry in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of the help."""

@@ -16,7 +16,7 @@ from pulpo_pool.cli.bodies import Bodies
 from pulpo_pool.cli.output import print_error
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.errors import ConfigError
-from pulpo_pool.log import hold_standard_streams, set_up_logging
+from pulpo_pool.log import count_lines_in, hold_standard_streams, set_up_logging
 from pulpo_pool.master.birth import POOL_SIGNALS, Links
 from pulpo_pool.master.crew import Crew
 from pulpo_pool.master.ears import keep
@@ -121,6 +121,7 @@ def _scoreboard(settings: Settings, clock: Clock) -> Scoreboard:
     header = scoreboard.header
     header.started_at, header.heartbeat = clock.now(), clock.monotonic()
     header.wanted_workers = settings.workers
+    count_lines_in(header.log_lines)
     header.last_reload_ok, header.last_reload_at = 1, header.started_at
     return scoreboard
 

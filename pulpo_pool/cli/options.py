@@ -18,6 +18,8 @@ from pulpo_pool.suggestions import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from click.shell_completion import CompletionItem
+
     from pulpo_pool.queues.adapter import QueueAdapter
     from pulpo_pool.settings import Loaded, Settings
     from pulpo_pool.settings.fields import SettingField
@@ -45,6 +47,7 @@ def setting_options(*names: str) -> Callable[[Command], Command]:
             "-c",
             "--config",
             metavar="FILE",
+            shell_complete=_file,
             help="Read this file instead of pulpo-pool.toml: TOML, or pulpo-messaging's JSON.",
         )(command)
         for name in reversed(names):
@@ -83,7 +86,12 @@ def json_option(command: Command) -> Command:
 def queue_filter(command: Command) -> Command:
     """Give a command -q as a filter, as the parameter `queue`: names, none for all."""
     return click.option(
-        "-q", "--queue", multiple=True, metavar="NAME", help="Only this queue; repeatable."
+        "-q",
+        "--queue",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=complete_queues,
+        help="Only this queue; repeatable.",
     )(command)
 
 
@@ -141,7 +149,29 @@ def state_option(*, required: bool) -> Callable[[Command], Command]:
         raise click.BadParameter(f"expected {', '.join(words)}, got {word!r}{hint}")
 
     text = f"{', '.join(words)}; without it all." if not required else f"{', '.join(words)}."
-    return click.option("--state", metavar="STATE", required=required, callback=state, help=text)
+    return click.option(
+        "--state",
+        metavar="STATE",
+        required=required,
+        callback=state,
+        shell_complete=lambda _ctx, _param, start: [w for w in words if w.startswith(start)],
+        help=text,
+    )
+
+
+def complete_queues(
+    ctx: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem[str]]:
+    """Return the queues that are known, for a shell's TAB."""
+    from pulpo_pool.cli.completion import queues_known
+
+    return queues_known(ctx, incomplete)
+
+
+def _file(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
 
 
 def _option(setting: SettingField) -> Callable[[Command], Command]:
@@ -150,6 +180,14 @@ def _option(setting: SettingField) -> Callable[[Command], Command]:
         return click.option(
             f"{flag}/--no-{setting.key}", setting.name, default=None, help=setting.description
         )
+
+    def values(
+        ctx: click.Context, _: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        from pulpo_pool.cli.completion import values_of
+
+        return values_of(setting, ctx, incomplete)
+
     names = [setting.short] if setting.short else []
     return click.option(
         *names,
@@ -157,6 +195,7 @@ def _option(setting: SettingField) -> Callable[[Command], Command]:
         setting.name,
         multiple=setting.kind == "names",
         metavar=setting.metavar,
+        shell_complete=values,
         help=setting.description + _default_text(setting),
     )
 

@@ -12,6 +12,7 @@ import msgspec
 
 from pulpo_pool.cli.job_lines import build_message, check_lines, message_in, read_lines
 from pulpo_pool.cli.options import (
+    complete_queues,
     examples,
     json_option,
     loaded_settings,
@@ -58,6 +59,7 @@ _NAMES: Final = {
     "-q",
     "--queue",
     metavar="NAME",
+    shell_complete=complete_queues,
     help="The queue. [default: default, or the first of the settings' queues]",
 )
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="So many jobs alike.")

@@ -37,6 +37,14 @@ class PeopleContract(Bench):
             JobState.BURIED: buried,
         }
 
+    def one_in(self, state: JobState, queue: QueueAdapter, name: str = "default") -> str:
+        """Put a job into a state that nobody holds it in, to stay there; return its id."""
+        delay = 600 * self.moment if state is JobState.DELAYED else None
+        job_id = queue.enqueue(self.say("old", queue=name, delay=delay))
+        if state is JobState.BURIED:
+            queue.bury(reserve(queue), reason=BuryReason.FATAL, error="fatal")
+        return job_id
+
     def listed(self, queue: QueueAdapter, state: JobState, *queues: str) -> list[object]:
         """Return the texts of the jobs in a state."""
         return [job.message().body["text"] for job in queue.list_jobs(state, queues=queues)]
@@ -64,16 +72,19 @@ class PeopleContract(Bench):
     def test_a_job_that_is_due_is_shown_as_ready(self) -> None:
         """People see what the next dequeue would see."""
         queue = self.queue(lease=self.moment)
+        due = self.clock.now() + self.moment
         delayed = queue.enqueue(self.say("delayed", delay=self.moment))
         reserved = queue.enqueue(self.say("reserved"))
         reserve(queue)
         self.pass_time(1.5 * self.moment)
+        waiting = queue.waiting_since()
 
         assert queue.peek(delayed).state is JobState.READY
         assert queue.peek(reserved).state is JobState.READY
         assert self.listed(queue, JobState.READY) == ["delayed", "reserved"]
         assert self.listed(queue, JobState.DELAYED) == []
         assert counts(queue) == QueueStats(ready=2)
+        assert not waiting or waiting == pytest.approx({"default": due}, abs=1)
 
     @pytest.mark.parametrize("job_id", STRANGE_IDS)
     def test_an_id_of_nothing_is_no_such_job(self, job_id: str) -> None:
@@ -195,13 +206,13 @@ class PeopleContract(Bench):
     def test_a_replaced_job_stays_where_it_is(self, state: JobState) -> None:
         """In its state and queue, with its date; only the message is another."""
         queue = self.queue(queues=["x"])
-        before = queue.peek(self.one_in_each_state(queue, "x")[state])
-        message = self.say("new", header={"colour": "blue"}, queue="x", priority=before.priority)
+        before = queue.peek(self.one_in(state, queue, "x"))
+        message = self.say("new", header={"colour": "blue"}, queue="x")
 
         after = queue.peek(queue.replace(before.job_id, message))
         assert (after.state, after.queue, after.priority) == (state, "x", before.priority)
         assert after.message() == message
-        assert counts(queue, "x") == QueueStats(1, 1, 1, 1)
+        assert counts(queue, "x") == QueueStats(**{state.value: 1})
         if after.due is not None and before.due is not None:
             assert abs(after.due - before.due) < DEADLINE
         if self.replaces_in_place:
@@ -215,11 +226,13 @@ class PeopleContract(Bench):
     def test_a_replaced_job_runs_once_and_as_it_says_now(self) -> None:
         """Whatever state it was in."""
         queue = self.queue()
-        jobs = self.one_in_each_state(queue)
-        for state in (JobState.READY, JobState.DELAYED, JobState.BURIED):
-            jobs[state] = queue.replace(jobs[state], self.say(f"new {state}"))
-        queue.kick([jobs[JobState.DELAYED], jobs[JobState.BURIED]])
+        replaced = {
+            state: queue.replace(self.one_in(state, queue), self.say(f"new {state}"))
+            for state in (JobState.BURIED, JobState.DELAYED, JobState.READY)
+        }
+        kicked = queue.kick(replaced.values())
 
+        assert kicked == 2  # noqa: PLR2004
         assert sorted(map(str, drain(queue))) == ["new buried", "new delayed", "new ready"]
 
     def test_a_replaced_jobs_history_goes_on(self) -> None:
@@ -292,6 +305,20 @@ class PeopleContract(Bench):
             queue.delete(job_id)
 
         assert queue.stats() == {}
+
+    def test_a_queue_waits_since_its_first_job_could_run(self) -> None:
+        """A queue without ready jobs waits for nobody; an engine may be unable to tell."""
+        queue = self.queue(queues=["y"])
+        published = self.clock.now()
+        for name in ("x", "y"):
+            queue.enqueue(self.say("ready", queue=name))
+        queue.enqueue(self.say("later", queue="z", delay=5 * self.moment))
+        before = queue.waiting_since()
+        queue.commit(reserve(queue))
+
+        if before:
+            assert before == pytest.approx({"x": published, "y": published}, abs=1)
+            assert list(queue.waiting_since()) == ["x"]
 
     def test_the_holder_of_a_deleted_job_has_lost_it(self) -> None:
         """Rolling back does not bring it back."""

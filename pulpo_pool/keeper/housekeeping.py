@@ -9,7 +9,7 @@ from prometheus_client import Gauge
 
 from pulpo_pool.crashes import FORGOTTEN, crash_delay
 from pulpo_pool.errors import UndecodableMessage
-from pulpo_pool.metrics.catalogue import OTHER, QUEUE_JOBS
+from pulpo_pool.metrics.catalogue import OTHER, QUEUE_JOBS, QUEUE_OLDEST_READY
 from pulpo_pool.outcomes import JobOutcome
 from pulpo_pool.queues.adapter import CrashLimit, Fate, JobState, QueueStats, Verdict
 from pulpo_pool.scoreboard import ExitReason
@@ -135,10 +135,11 @@ class QueueGauges:
 
     def __init__(self, queues: Iterable[str], registry: CollectorRegistry) -> None:
         self._gauge = QUEUE_JOBS.make(Gauge, registry)
+        self._oldest = QUEUE_OLDEST_READY.make(Gauge, registry)
         self._shown = dict.fromkeys(queues)
 
-    def show(self, stats: Mapping[str, QueueStats]) -> None:
-        """Set every queue's counts; those beyond the first MOST_QUEUES are added up."""
+    def show(self, stats: Mapping[str, QueueStats], waiting_since: Mapping[str, float]) -> None:
+        """Set every queue's numbers; those beyond the first MOST_QUEUES are put together."""
         rest = QueueStats()
         for queue, counts in stats.items():
             if queue in self._shown or len(self._shown) < MOST_QUEUES:
@@ -146,10 +147,12 @@ class QueueGauges:
             else:
                 rest += counts
         for queue in self._shown:
-            self._set(queue, stats.get(queue, QueueStats()))
+            self._set(queue, stats.get(queue, QueueStats()), waiting_since.get(queue, 0.0))
         if len(self._shown) >= MOST_QUEUES:
-            self._set(OTHER, rest)
+            others = [at for queue, at in waiting_since.items() if queue not in self._shown]
+            self._set(OTHER, rest, min(others, default=0.0))
 
-    def _set(self, queue: str, counts: QueueStats) -> None:
+    def _set(self, queue: str, counts: QueueStats, oldest_ready: float) -> None:
+        self._oldest.labels(queue).set(oldest_ready)
         for state in JobState:
             self._gauge.labels(queue, state.value).set(getattr(counts, state.value))

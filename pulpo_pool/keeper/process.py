@@ -13,8 +13,9 @@ from pulpo_pool.clock import SystemClock
 from pulpo_pool.crashes import Coroner, CrashBook
 from pulpo_pool.errors import ConfigError, QueueError, QueueUnavailable
 from pulpo_pool.keeper.housekeeping import QueueGauges, Rescuer, judge_by
-from pulpo_pool.log import set_up_logging
+from pulpo_pool.log import count_lines_in, set_up_logging
 from pulpo_pool.metrics.catalogue import JobMetrics, enter_multiprocess
+from pulpo_pool.metrics.slot_values import tell_losses_to
 from pulpo_pool.queues.adapter import QueueStats
 from pulpo_pool.scoreboard import QueueLink
 from pulpo_pool.service import Service
@@ -69,10 +70,12 @@ def run_keeper(  # noqa: PLR0913 - what it is composed of
     `bell` is read and never blocks; `crashes` is where the master keeps what the ended showed.
     """
     set_up_logging("keeper", level=settings.log_level, log_format=settings.log_format)
+    count_lines_in(seat.work.log_lines)
     enter_multiprocess(metrics_directory, seat.label)
     service = Service(seat, clock or SystemClock())
     service.listen_to(bell)
     metrics = JobMetrics(registry)
+    tell_losses_to(metrics.lost)
     gauges = QueueGauges(settings.queues, registry)
     coroner = Coroner(seat.pool, seat.instance, crashes)
     judge, book = judge_by(seat.scoreboard, coroner), CrashBook(seat.scoreboard, coroner)
@@ -137,8 +140,9 @@ class Keeper:
         started = self._clock.monotonic()
         if self._pace.wait(started) == 0:
             stats = queue.stats()
+            waiting_since = queue.waiting_since()
             self._pace.counted(started, self._clock.monotonic())
-            self._gauges.show(stats)
+            self._gauges.show(stats, waiting_since)
             self._note_whether_work_is_left(stats)
         self._seat.scoreboard.header.queue_seen_at = self._clock.monotonic()
         if started >= self._tidies_at:
@@ -197,6 +201,7 @@ class Keeper:
 
     def _lose_queue(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
+        self._metrics.queue_failed(error)
         logger.warning("the queue is unavailable: %s", error)
         self._let_go()
 

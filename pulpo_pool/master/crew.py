@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pulpo_pool.master.slots import Slot, SlotTable
     from pulpo_pool.master.spawner import Ended
     from pulpo_pool.master.wires import Wires
-    from pulpo_pool.scoreboard import Scoreboard
+    from pulpo_pool.scoreboard import Scoreboard, WorkRow
     from pulpo_pool.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -263,6 +263,8 @@ class Crew:
     def _write_off(self, slot: Slot, ended: Ended) -> None:
         now = self._clock.monotonic()
         row = self._scoreboard.read_work(slot.index)
+        if _was_up(slot, row):
+            slot.came_up(now)  # and died before anybody looked: no boot failed here
         if self._memory.was_oom_kill(slot, ended.status):
             slot.condemned = ExitReason.OOM
         reason = cause_of_death(slot, ended, row)
@@ -270,7 +272,7 @@ class Crew:
             self.evidence.keep(slot)
         had_a_job = row is not None and row.activity == Activity.BUSY
         if slot.role is Role.WORKER:
-            self._count_jobs_of(slot)
+            self._keep_accounts_of(slot, ended.cpu, now)
             self._scoreboard.record_death(
                 Death(
                     slot.serial,
@@ -304,11 +306,19 @@ class Crew:
         with writing(life):
             life.state, life.pid = slot.state, 0
 
-    def _count_jobs_of(self, dead: Slot) -> None:
+    def _keep_accounts_of(self, dead: Slot, cpu: float, now: float) -> None:
+        """Add up what a life leaves to its slot, which nobody else writes to any more."""
+        with writing(self._scoreboard.life(dead.index)) as life:
+            life.cpu_before += cpu
         # Read from the row itself: of a row that is torn there is no copy.
         row = self._scoreboard.work(dead.index)
-        if row.serial == dead.serial:
-            self._scoreboard.header.jobs_of_the_dead += row.jobs_done
+        if row.serial != dead.serial:
+            return
+        self._scoreboard.header.jobs_of_the_dead += row.jobs_done
+        if row.busy_since:
+            with writing(row):
+                row.busy += max(0.0, now - row.busy_since)
+                row.busy_since = 0.0
 
     def _end_line(self, template: Slot) -> None:
         """Forget what a dead template still owed us."""
@@ -325,3 +335,9 @@ class Crew:
             logger.error("%s (%s)", line, reason.name.lower())
         else:
             logger.info("%s (pid %d) left: %s", slot.label, ended.pid, reason.name.lower())
+
+
+def _was_up(slot: Slot, row: WorkRow | None) -> bool:
+    """Tell whether a life that counts as booting has got further, by its own word."""
+    boots = slot.state is SlotState.BOOTING
+    return boots and row is not None and row.activity in (Activity.IDLE, Activity.BUSY)

@@ -20,6 +20,7 @@ from pulpo_pool.master.commands import (
     wanted_workers,
 )
 from pulpo_pool.master.control import ControlSocket, Refused
+from pulpo_pool.master.lag import LoopLag
 from pulpo_pool.master.reload import Reload
 from pulpo_pool.master.status import pool_status, state_word
 from pulpo_pool.scoreboard import ExitReason, ForkReason, Order, PoolState, SlotState
@@ -76,6 +77,7 @@ class Master:
         self._clock = clock
         self._about = dict(about)  # what status shows of the settings
         self._reload = Reload(crew, scoreboard, clock, self._why_no_boot, resettings, self._take)
+        self._lag = LoopLag(scoreboard)
         self._state = PoolState.STARTING
         self._interrupts = 0
         self._changes_taken = 0  # of those that the watcher saw
@@ -125,7 +127,9 @@ class Master:
         self._crew.bury_the_dead()
         self._assess()
         now = self._clock.monotonic()
-        for sentence in self._vigil.look(now, self._patience()):
+        patience = self._patience()
+        self._lag.look(now, patience)
+        for sentence in self._vigil.look(now, patience):
             self._crew.condemn(sentence.slot, sentence.reason, sentence.why)
         self._scoreboard.header.heartbeat = now
         self._herald.tell(self._state, reloading=self._reload.under_way)

@@ -41,6 +41,7 @@ USERS: Final[Mapping[str, tuple[Role, ...]]] = {
     "app": (_WORKER,),
     "boot_timeout": (),
     "drain_timeout": (_WORKER,),
+    "grace": (),
     "handlers": (_WORKER,),
     "lease": (_WORKER, _KEEPER),
     "log_level": (_WORKER, _KEEPER, _WEB, _WATCHER),

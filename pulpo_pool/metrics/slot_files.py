@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ QUARANTINED: Final = 8  # damaged files kept for people to look at
 _USED: Final = struct.Struct("i")
 _HEADER: Final = struct.Struct("ii")
 _CELL: Final = struct.Struct("dd")
+_KEY: Final = msgspec.json.Decoder(tuple[str, str, dict[str, str], str])
 
 
 class DamagedFile(Exception):
@@ -62,16 +64,25 @@ class SlotFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.was_damaged = False  # and so begins anew
         try:
             self._descriptor, self._positions = _open(path)
         except (DamagedFile, IsADirectoryError) as error:
             _quarantine(path, error)
+            self.was_damaged = True
             self._descriptor, self._positions = _open(path)
         try:
             self._map()
         except (OSError, ValueError):
             os.close(self._descriptor)
             raise
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the keys of its series."""
+        return iter(self._positions)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._positions
 
     def cell_of(self, key: str) -> int:
         """Return the index of a series' value in `cells`, adding the series if it is new.
@@ -118,13 +129,22 @@ class SlotFile:
         self.cells = memoryview(self._memory).cast("d")
 
 
-def read_positions(content: bytes) -> dict[str, int]:
-    """Return where each series' value lies, in bytes; raise DamagedFile if that is not certain."""
+def used_bytes(content: bytes) -> int:
+    """Return how much of a file is in use; raise DamagedFile if that is not certain."""
     if len(content) < _HEADER.size:
         raise DamagedFile("it is too short to have a header")
-    (used,) = _USED.unpack_from(content)
+    used: int = _USED.unpack_from(content)[0]
     if not _HEADER.size <= used <= len(content) or used % 8:
         raise DamagedFile(f"it claims {used} of {len(content)} bytes")
+    return used
+
+
+def read_positions(content: bytes, known: Container[str] = ()) -> dict[str, int]:
+    """Return where each series' value lies, in bytes; raise DamagedFile if that is not certain.
+
+    Keys that are `known` are not examined again.
+    """
+    used = used_bytes(content)
     positions: dict[str, int] = {}
     at = _HEADER.size
     while at < used:
@@ -134,8 +154,10 @@ def read_positions(content: bytes) -> dict[str, int]:
             raise DamagedFile(f"the record at byte {at} leaves the file")
         raw = content[at + 4 : at + 4 + length]
         try:
-            msgspec.json.decode(raw, type=tuple[str, str, dict[str, str], str])
-            positions[raw.decode()] = value_at
+            key = raw.decode()
+            if key not in known:
+                _KEY.decode(raw)
+            positions[key] = value_at
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DamagedFile(f"the key at byte {at} is none: {error}") from error
         at = value_at + _CELL.size

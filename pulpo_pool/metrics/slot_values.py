@@ -8,6 +8,7 @@ disks, and a process forked by a handler lets go of the slot's files.
 
 from __future__ import annotations
 
+import enum
 import logging
 import os
 from array import array
@@ -21,10 +22,21 @@ from prometheus_client.mmap_dict import mmap_key
 from pulpo_pool.metrics.slot_files import SlotFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
+
+MOST_SERIES: Final = 2_000  # that an app may add to one slot; each costs every scrape some 3 us
+LONGEST_KEY: Final = 4_096  # characters of a series' names, labels and help together
+OURS: Final = '["pulpo_'  # how the keys of the pool's own series begin: closed sets, never refused
+
+
+class Loss(enum.StrEnum):
+    """What may become of a metric when a slot's files cannot take or give it."""
+
+    SERIES = "series"  # it is counted in memory only
+    FILE = "file"  # it was damaged, and put aside
 
 
 def enter_multiprocess(directory: Path, identity: str) -> None:
@@ -48,6 +60,14 @@ def enter_scratch() -> None:
     For a process that imports the application but has no slot of its own.
     """
     _store()
+
+
+def tell_losses_to(count: Callable[[Loss], None]) -> None:
+    """Call this for every loss, those that there were already included.
+
+    For the metric that counts them, which needs a place in the same files.
+    """
+    _store().tell_losses_to(count)
 
 
 class _Place(Protocol):
@@ -75,22 +95,35 @@ class SlotStore:
         self._identity = ""
         self._files: dict[str, SlotFile] = {}
         self._complained = False
+        self._theirs = 0  # series in the files that are not the pool's own
+        self._losses: list[Loss] = []  # not told yet
+        self._count_loss: Callable[[Loss], None] | None = None
+
+    def tell_losses_to(self, count: Callable[[Loss], None]) -> None:
+        """Tell these, and what is lost from now on."""
+        self._count_loss = count
+        self._tell_losses()
 
     def bind(self, directory: Path, identity: str) -> None:
         """Continue all values in this slot's files."""
         with self.lock:
             files, self._files = self._files, {}
             self._directory, self._identity, self._complained = directory, identity, False
+            self._theirs = 0
             for value in self._values:
                 value.settle_in(*self._place(value))
             for file in files.values():
                 file.close()
+        self._tell_losses()
 
     def admit(self, value: SlotValue) -> None:
         """Give a new value its place."""
         with self.lock:
-            self._values.append(value)
-            value.settle_in(*self._place(value))
+            place, index = self._place(value)
+            value.settle_in(place, index)
+            if self._directory is None or not isinstance(place, _Memory):
+                self._values.append(value)  # what was refused would be kept for nothing
+        self._tell_losses()
 
     def detach(self) -> None:
         """Let go of the files, in a process that was forked from the slot's.
@@ -109,16 +142,45 @@ class SlotStore:
         if self._directory is None:
             return _Memory(), 0
         try:
-            file = self._files.get(value.kind)
-            if file is None:
-                path = self._directory / f"{value.kind}_{self._identity}.db"
-                file = self._files[value.kind] = SlotFile(path)
+            file = self._files.get(value.kind) or self._open(value.kind, self._directory)
+            if value.key not in file and not value.key.startswith(OURS):
+                self._admit_series(value, file)
             return file, file.cell_of(value.key)
         except OSError as error:
+            self._losses.append(Loss.SERIES)
             if not self._complained:
                 self._complained = True
                 logger.warning("some metrics of this process are not exported: %s", error)
             return _Memory(), 0
+
+    def _open(self, kind: str, directory: Path) -> SlotFile:
+        file = self._files[kind] = SlotFile(directory / f"{kind}_{self._identity}.db")
+        self._theirs += sum(not key.startswith(OURS) for key in file)
+        if file.was_damaged:
+            self._losses.append(Loss.FILE)
+        return file
+
+    def _admit_series(self, value: SlotValue, file: SlotFile) -> None:
+        """Count a new series of the app; raise OSError if there are too many."""
+        key = value.key
+        # A histogram comes whole or not at all: with some of its buckets it would be wrong.
+        over = value.first not in file if value.first else self._theirs >= MOST_SERIES
+        if over:
+            raise OSError(
+                f"this slot has {MOST_SERIES:,} series of the app already, and {key:.200} would be "
+                "one more: give its labels fewer values"
+            )
+        if len(key) > LONGEST_KEY:
+            raise OSError(f"the names and labels of {key:.200} are over {LONGEST_KEY:,} characters")
+        self._theirs += 1
+
+    def _tell_losses(self) -> None:
+        """Done without the lock: whoever counts them has values here as well."""
+        if self._count_loss is None:
+            return
+        losses, self._losses = self._losses, []
+        for loss in losses:
+            self._count_loss(loss)
 
 
 class SlotValue:
@@ -140,6 +202,10 @@ class SlotValue:
     ) -> None:
         self.kind = f"{typ}_{multiprocess_mode}" if typ == "gauge" else typ
         self.key = mmap_key(metric_name, name, list(labelnames), list(labelvalues), help_text)
+        self.first = ""  # of a histogram's buckets: the key that was made before them
+        if typ == "histogram" and name.endswith("_bucket"):
+            names, given = list(labelnames)[:-1], list(labelvalues)[:-1]
+            self.first = mmap_key(metric_name, f"{metric_name}_sum", names, given, help_text)
         self._value = 0.0
         self.store.admit(self)
 

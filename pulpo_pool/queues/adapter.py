@@ -403,9 +403,22 @@ class QueueAdapter(ABC):
     def rest(self) -> None:  # noqa: B027 - most engines wait only inside a call
         """Reserve nothing until the next dequeue, even where an engine's wait outlives a call."""
 
+    def engine(self) -> str:
+        """Return what keeps the jobs, and its version, for people; "" where there is no telling."""
+        return ""
+
     @abstractmethod
     def stats(self) -> Mapping[str, QueueStats]:
         """Return the counts of every queue that has jobs, by queue."""
+
+    def waiting_since(self) -> Mapping[str, float]:
+        """Return since when, in Unix seconds, each queue has had a job ready that nobody took.
+
+        Of the ready jobs the one is meant that was published first; where an engine shows no
+        other, the one that is next in line. Queues without are left out, and so is every queue of
+        an engine that cannot tell.
+        """
+        return {}
 
     # -- for people ---------------------------------------------------------------------------
 
@@ -474,6 +487,25 @@ class QueueAdapter(ABC):
                 f"this {type(self).__name__} was opened in process {self._opened_in} and is used "
                 f"in {os.getpid()}: open it after the fork"
             )
+
+
+def since_when(message: Message) -> float | None:
+    """Return when a job could first have run, in Unix seconds; None if nobody wrote it down."""
+    moment = message.not_before or message.published_at
+    return moment.timestamp() if moment else None
+
+
+def oldest(heads: Iterable[tuple[str, bytes]], codec: Codec) -> dict[str, float]:
+    """Return, by queue, since when the job with these bytes waits; none for what is no message."""
+    found = {}
+    for queue, raw in heads:
+        try:
+            since = since_when(codec.decode(raw))
+        except UndecodableMessage:
+            continue
+        if since is not None:
+            found[queue] = since
+    return found
 
 
 def named(message_id: str, candidates: Iterable[tuple[int, bytes]], codec: Codec) -> str | None:

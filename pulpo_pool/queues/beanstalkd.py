@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Unpack
 
 import greenstalk
 
-from pulpo_pool.errors import NoSuchJob, QueueUnavailable, ReservationLost
+from pulpo_pool.errors import NoSuchJob, PartlyPublished, QueueUnavailable, ReservationLost
 from pulpo_pool.queues import beanstalkd_evidence as evidence
 from pulpo_pool.queues import beanstalkd_jobs as jobs
 from pulpo_pool.queues import beanstalkd_people as people
@@ -20,6 +20,7 @@ from pulpo_pool.queues.adapter import (
     QueueAdapter,
     Reservation,
     Settled,
+    oldest,
     priority_of,
 )
 from pulpo_pool.queues.beanstalkd_jobs import BeanstalkdReservation
@@ -103,17 +104,24 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         """Store all messages or none; return their job_ids in order.
 
         All are sent without waiting for each one's answer. A connection that is lost on the way
-        may have stored some.
+        may have stored some: PartlyPublished says which.
         """
         self._check_usable()
         now = self.clock.now()
         puts = [self._put(message, now) for message in messages]
         if not puts:
             return []
-        with self._talking as link:
-            for put in puts:
-                check_size(put, link.largest)
-            return [str(number) for number in link.put_all(puts)]
+        stored: list[int] = []
+        try:
+            with self._talking as link:
+                for put in puts:
+                    check_size(put, link.largest)
+                link.put_all(puts, stored)
+        except QueueUnavailable as failure:
+            if not stored:
+                raise
+            raise PartlyPublished(str(failure), _texts(stored), len(puts)) from failure
+        return _texts(stored)
 
     def _put(self, message: Message, now: float) -> Put:
         due = message.not_before
@@ -169,13 +177,24 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         if job is None and timeout > 0:
             if self.before_wait is not None:
                 self.before_wait()
-            job = link.wait(deadline, self.interrupts)
+            link, job = self._wait(link, deadline)
         if job is not None:
             return self._reserved(link, job)
         if link.parked is not None and not (timeout > 0 and self.interrupts) and not link.held:
             # Only a worker's loop comes back soon: for others the server shall not wait on.
             self._drop_link()
         return None
+
+    def _wait(self, link: Link, deadline: float) -> tuple[Link, greenstalk.Job[bytes] | None]:
+        """Wait for a job, and look now and then whether the server is there at all."""
+        while True:
+            if link.parked is None:
+                link.park(deadline)
+            job = link.wait(min(deadline, link.stale_at), self.interrupts)
+            if job is not None or time.monotonic() >= deadline or not link.went_stale:
+                return link, job
+            link = self._connected(resumes=True)
+            link.watch(self.queues)
 
     def _reserved(self, link: Link, job: greenstalk.Job[bytes]) -> Reservation:
         reservation = BeanstalkdReservation(
@@ -214,6 +233,10 @@ class BeanstalkdQueueAdapter(QueueAdapter):
             return Settled.LOST
         try:
             command, call = jobs.verb(link, settlement)
+        except greenstalk.NotFoundError:
+            link.held.pop(number, None)
+            return Settled.LOST
+        try:
             if self.evidence is not None and not isinstance(settlement, Commit):
                 # First: whoever sees it buried asks why.
                 evidence.keep(
@@ -224,11 +247,10 @@ class BeanstalkdQueueAdapter(QueueAdapter):
             call()
         except greenstalk.NotFoundError:
             return Settled.LOST
-        except greenstalk.BuriedError:  # out of memory: the server set aside what it should release
-            return Settled.DONE
+        except jobs.REFUSALS as refusal:
+            return jobs.refused(self.where, number, refusal)
         finally:
-            if link.held.get(number) is reservation:
-                del link.held[number]
+            link.held.pop(number, None)
         return Settled.DONE
 
     def _reclaimed(self, link: Link, reservation: Reservation) -> bool:
@@ -281,6 +303,13 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         self._check_usable()
         return []
 
+    def engine(self) -> str:
+        """Return the server's version."""
+        self._check_usable()
+        with self._talking as link:
+            version = link.client.stats()["version"]
+        return f"beanstalkd {version}".replace('"', "")
+
     def numbering(self) -> Numbering:
         """Return the server's life: without a log it counts jobs from 1 at every start."""
         self._check_usable()
@@ -312,6 +341,16 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         self._check_usable()
         with self._talking as link:
             return people.stats(link)
+
+    def waiting_since(self) -> Mapping[str, float]:
+        """Return since when the job next in line has waited in each queue, in Unix seconds.
+
+        The protocol shows no other: one of lower urgency that starves is not seen.
+        """
+        self._check_usable()
+        with self._talking as link:
+            heads = [(tube, self._inward(raw)) for tube, raw in people.next_in_line(link)]
+        return oldest(heads, self.codec)
 
     # -- for people ---------------------------------------------------------------------------
 
@@ -415,7 +454,7 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         link = self._link
         if link is not None and link.parked is not None and not resumes:
             self._end_wait(link)
-        elif link is not None and link.went_stale and not link.wire.has_news():
+        elif link is not None and link.went_stale:
             self._drop_link()
         elif link is not None and link.parked is None and not link.held and link.wire.has_news():
             self._drop_link()  # the server has gone, perhaps come back, since the last call
@@ -489,6 +528,10 @@ class _Talk:
                 self._adapter._fail(error)  # noqa: SLF001
         finally:
             self._adapter._lock.release()  # noqa: SLF001
+
+
+def _texts(numbers: Iterable[int]) -> list[str]:
+    return [str(number) for number in numbers]
 
 
 def _recoded(raw: bytes, source: str, target: str) -> bytes:

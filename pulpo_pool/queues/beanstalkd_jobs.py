@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import greenstalk
 
 from pulpo_pool.errors import UndecodableMessage
-from pulpo_pool.queues.adapter import Bury, Commit, Reservation
+from pulpo_pool.queues.adapter import Bury, Commit, Reservation, Settled
 from pulpo_pool.queues.beanstalkd_link import whole_seconds
 from pulpo_pool.queues.beanstalkd_people import attempts
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from pulpo_pool.queues.adapter import Settlement
     from pulpo_pool.queues.beanstalkd_link import Link
+
+logger = logging.getLogger(__name__)
+
+REFUSALS: Final = (greenstalk.BuriedError, greenstalk.OutOfMemoryError, greenstalk.InternalError)
 
 
 class BeanstalkdReservation(Reservation):
@@ -81,6 +86,25 @@ def verb(link: Link, settlement: Settlement) -> tuple[bytes, Callable[[], None]]
     delay = whole_seconds(settlement.delay, least=0)
     command = b"release %d %d %d\r\n" % (number, priority, delay)
     return command, partial(client.release, job, priority, delay)
+
+
+def refused(where: str, number: int, refusal: greenstalk.Error) -> Settled:
+    """Say what a server that lacks memory or disk did instead of settling; return what it means.
+
+    A job that it cannot write down as delayed, buried or done is nobody's: it cannot be reserved,
+    deleted or kicked any more, but its log still has it as it was (beanstalkd 1.12, prot.c).
+    """
+    if isinstance(refusal, greenstalk.BuriedError):
+        logger.error(
+            "beanstalkd at %s is out of memory and has buried job %d, which was to be tried again: "
+            "kick it once there is memory", where, number,
+        )  # fmt: skip
+        return Settled.DONE
+    logger.error(
+        "beanstalkd at %s cannot write down what became of job %d (is its disk full?): it shows "
+        "and runs that job again only after a restart", where, number,
+    )  # fmt: skip
+    return Settled.LOST
 
 
 def facts_of(link: Link, reservation: Reservation) -> greenstalk.StatsJob:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import greenstalk
@@ -26,7 +27,8 @@ _AHEAD_COMMANDS: Final = 500  # their replies, some 200 bytes each at most, fit 
 _AHEAD_BYTES: Final = 1_048_576  # of one write; it only saves memory
 _RESERVE: Final = b"reserve\r\n"
 _LONGEST_WAIT: Final = 10  # seconds of one reserve while other jobs are held
-_LONGEST_PARKED: Final = 30.0  # seconds until a silent server is asked whether it is there
+_LONGEST_PARKED: Final = 30.0  # seconds until a silent server is asked whether it is there,
+_PARKED_PATIENCE: Final = 3  # or so many times its socket_timeout, if that is sooner
 ANSWER_GRACE: Final = 0.05  # seconds that a job which is there may take to come
 
 
@@ -160,15 +162,27 @@ class Link:
             self.wire.sendall(self.parked.command)
 
     @property
+    def stale_at(self) -> float:
+        """When a wait will have been silent for so long that the server may have gone; monotonic.
+
+        A server says nothing to an idle worker, and cannot be asked while it waits for us.
+        """
+        if self.parked is None or self.parked.seconds is not None:
+            return math.inf  # `wait` knows when an answer is due
+        return self.parked.since + min(_LONGEST_PARKED, _PARKED_PATIENCE * self.wire.patience)
+
+    @property
     def went_stale(self) -> bool:
-        """Whether a wait has been silent for so long that the server may have gone."""
-        return self.parked is not None and time.monotonic() - self.parked.since > _LONGEST_PARKED
+        """Whether only a new connection can tell if the server is there."""
+        return time.monotonic() >= self.stale_at and not self.wire.has_news()
 
     # -- many at once -------------------------------------------------------------------------
 
-    def put_all(self, puts: Sequence[Put]) -> list[int]:
-        """Store all jobs and return their ids; if one is refused, take back the others."""
-        stored: list[int] = []
+    def put_all(self, puts: Sequence[Put], stored: list[int]) -> None:
+        """Store all jobs, their ids in `stored`; if one is refused, take back the others.
+
+        After a lost connection `stored` are those that the server has for certain.
+        """
         refusal: greenstalk.BeanstalkdError | None = None
         for batch in _batches(puts):
             uses = [self._use_before(put) for put in batch]
@@ -190,19 +204,17 @@ class Link:
             if refusal is not None:
                 self._take_back(stored)
                 raise refusal
-        return stored
 
     def _use_before(self, put: Put) -> bool:
         differs = put.tube != self._using
         self._using = put.tube
         return differs
 
-    def _take_back(self, ids: Iterable[int]) -> None:
-        for number in ids:
-            try:
-                self.client.delete(number)
-            except greenstalk.NotFoundError:  # a worker was faster
-                continue
+    def _take_back(self, stored: list[int]) -> None:
+        while stored:
+            with suppress(greenstalk.NotFoundError):  # a worker was faster
+                self.client.delete(stored[-1])
+            stored.pop()
 
     def facts_of_many(self, ids: Sequence[int]) -> Iterator[greenstalk.StatsJob]:
         """Yield what the server knows of those of these jobs that exist."""
@@ -276,7 +288,7 @@ def unavailable(where: str, error: Exception) -> QueueUnavailable | None:
         case greenstalk.DrainingError():
             text = "it drains: it takes no new jobs until it is restarted"
         case greenstalk.OutOfMemoryError():
-            text = "it is out of memory"
+            text = "it is out of memory, or the disk of its log is full"
         case greenstalk.UnknownResponseError():
             said = b" ".join([error.status, *error.values])[:80].decode("utf-8", "backslashreplace")
             text = f"it answers {said!r}: another program listens there, or replies are mixed up"

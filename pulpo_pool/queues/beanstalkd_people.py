@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -44,6 +45,15 @@ class Seen(NamedTuple):
     record: JobRecord
     kicks: int
     published_at: float
+
+
+def next_in_line(link: Link) -> Iterator[tuple[str, bytes]]:
+    """Yield the queues that have ready jobs, and the bytes of the one that each gives out next."""
+    for tube, counts in stats(link).items():
+        if counts.ready:
+            link.use(tube)
+            with suppress(greenstalk.NotFoundError):  # taken since
+                yield tube, link.client.peek_ready().body
 
 
 def peek(link: Link, job_id: str, codec: Codec, now: float) -> Seen:

@@ -50,12 +50,14 @@ def replace(link: Link, number: int, draft: Draft) -> str:
     check_size(put, link.largest)
     if facts["state"] == "ready":
         _hold(link, number)
+    stored: list[int] = []
     try:
-        (new,) = link.put_all([put])
+        link.put_all([put], stored)
     except greenstalk.BeanstalkdError:  # it drains, or is out of memory
         if facts["state"] == "ready":
             link.client.release(greenstalk.Job(number, b""), facts["pri"])
         raise
+    (new,) = stored
     if facts["state"] == "buried":
         _bury(link, new, put.priority)
     draft.stored(new)

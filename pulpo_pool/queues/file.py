@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Unpack
 
@@ -155,10 +156,19 @@ class FileQueueAdapter(QueueAdapter):
         self._ring({job.queue for job in rescued if job.state is not JobState.BURIED})
         return rescued
 
+    def engine(self) -> str:
+        """Return the version of the embedded SQLite."""
+        return f"SQLite {sqlite3.sqlite_version}"
+
     def stats(self) -> Mapping[str, QueueStats]:
         """Return the counts of every queue that has jobs, by queue."""
         self._check_usable()
         return people.stats(self._store, self.clock.now())
+
+    def waiting_since(self) -> Mapping[str, float]:
+        """Return since when each queue has had a job ready that nobody took, in Unix seconds."""
+        self._check_usable()
+        return people.waiting_since(self._store, self.codec, self.clock.now())
 
     # -- for people ---------------------------------------------------------------------------
 

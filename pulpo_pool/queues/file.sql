@@ -115,6 +115,15 @@ UNION ALL
 SELECT queue, iif(due <= ?1, 0, 2) AS seen_as, count(*) FROM jobs WHERE state = 2
 GROUP BY queue, seen_as;
 
+-- name: oldest_ready
+SELECT queue, CAST(raw AS BLOB) FROM jobs
+WHERE id IN (SELECT min(id) FROM jobs WHERE state = 0 GROUP BY queue);
+
+-- name: oldest_due
+SELECT queue, min(due) FROM jobs WHERE state = 1 AND due <= ?1 GROUP BY queue
+UNION ALL
+SELECT queue, min(due) FROM jobs WHERE state = 2 AND due <= ?1 GROUP BY queue;
+
 -- name: peek
 SELECT id, queue, state, CAST(raw AS BLOB), priority, attempts, crashes, due, owner, reason, error,
     history

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.errors import JobReserved, NoSuchJob
 from pulpo_pool.queues import history
-from pulpo_pool.queues.adapter import JobRecord, JobState, QueueStats, named, priority_of
+from pulpo_pool.queues.adapter import (
+    JobRecord,
+    JobState,
+    QueueStats,
+    named,
+    oldest,
+    priority_of,
+)
 from pulpo_pool.queues.file_session import SQL
 
 if TYPE_CHECKING:
@@ -32,6 +39,14 @@ def stats(store: FileStore, now: float) -> Mapping[str, QueueStats]:
     for queue, state, number in store.read(SQL["stats"], now):
         counts.setdefault(queue, Counter())[STATES[state].value] += number
     return {queue: QueueStats(**count) for queue, count in counts.items()}
+
+
+def waiting_since(store: FileStore, codec: Codec, now: float) -> Mapping[str, float]:
+    """Return since when each queue has had a job ready: as such, or due and not yet promoted."""
+    found = oldest(store.read(SQL["oldest_ready"]), codec)
+    for queue, due in store.read(SQL["oldest_due"], now):
+        found[queue] = min(due, found.get(queue, due))
+    return found
 
 
 def peek(store: FileStore, job_id: str, codec: Codec, now: float) -> JobRecord:

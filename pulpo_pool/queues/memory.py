@@ -22,6 +22,7 @@ from pulpo_pool.queues.adapter import (
     Reservation,
     Rollback,
     named,
+    oldest,
     priority_of,
 )
 from pulpo_pool.queues.history import extended, setback_of, setback_of_rescue
@@ -214,6 +215,18 @@ class MemoryQueueAdapter(QueueAdapter):
                 one = QueueStats(**{_seen_as(job, now).value: 1})
                 counts[job.queue] = counts.get(job.queue, QueueStats()) + one
         return counts
+
+    def waiting_since(self) -> Mapping[str, float]:
+        """Return since when each queue has had a job ready that nobody took, in Unix seconds."""
+        self._check_usable()
+        with self.store.lock:
+            now = self.clock.now()
+            jobs = [job for job in self.store.jobs.values() if _seen_as(job, now) is JobState.READY]
+            found = oldest(((j.queue, j.raw) for j in reversed(jobs) if j.due is None), self.codec)
+            for job in jobs:
+                if job.due is not None:
+                    found[job.queue] = min(job.due, found.get(job.queue, job.due))
+        return found
 
     # -- for people ---------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from pulpo_pool.codec import LARGEST_MESSAGE
 from pulpo_pool.errors import ConfigError, PulpoPoolError
 from pulpo_pool.memory import size_text
 from pulpo_pool.message import DEFAULT_QUEUE, check_name
+from pulpo_pool.settings.doubts import doubts
 from pulpo_pool.settings.fields import Mismatch, about, fields_of
 from pulpo_pool.settings.sources import collect
 
@@ -108,6 +109,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Seconds,
         about("Seconds that jobs have to finish when the pool stops; the rest is handed back."),
     ] = 25.0
+    grace: Annotated[
+        Seconds,
+        about(
+            "Seconds from the platform's TERM to its KILL, if it is known: a warning says when "
+            "the drain does not fit. 0: unknown."
+        ),
+    ] = 0.0
     boot_timeout: Annotated[Seconds, about("Seconds that a new worker has to report for work.")] = (
         60.0
     )
@@ -227,10 +235,11 @@ class Loaded:
     settings: Settings
     sources: Mapping[str, str]  # by the field's name, such as "pulpo-pool.toml: workers"
     warnings: tuple[str, ...] = ()
+    hinted: frozenset[str] = frozenset()  # names of what only the platform has an opinion on
 
     def is_given(self, name: str) -> bool:
-        """Tell whether somebody set this, rather than left it to its default."""
-        return self.sources[name] != DEFAULT_SOURCE
+        """Tell whether somebody set this, rather than left it to the platform or its default."""
+        return self.sources[name] != DEFAULT_SOURCE and name not in self.hinted
 
 
 def read_environment() -> dict[str, str]:
@@ -263,7 +272,8 @@ def load_settings(
     findings.problems += _contradictions(settings, sources, wrong)
     if findings.problems:
         raise ConfigError(findings.problems)
-    return Loaded(settings, sources, tuple(findings.warnings))
+    hinted = frozenset(name for name, given in findings.given.items() if given.is_hint)
+    return Loaded(settings, sources, (*findings.warnings, *doubts(settings, sources)), hinted)
 
 
 def load_address(

@@ -24,8 +24,18 @@ PROJECT_FILE: Final = "pyproject.toml"
 # pulpo-messaging's names for what is called otherwise here
 _ALIASES: Final = {"shutdown_after_number_of_empty_iterations": "max_empty_iterations"}
 
-# Set by Heroku, Railway, foreman, honcho and overmind; every setting of ours overrides them.
-_HINTS: Final = (("workers", "WEB_CONCURRENCY"), ("name", "PS"), ("name", "DYNO"))
+# Set by Heroku, Railway, foreman, honcho and overmind; every setting of ours overrides them. PORT
+# is ours alone on such a platform, but nothing says that the whole network may read our metrics.
+_HINTS: Final = (
+    ("workers", "WEB_CONCURRENCY", "{}"),
+    ("http", "PORT", "127.0.0.1:{}"),
+    ("name", "PS", "{}"),
+    ("name", "HONCHO_PROCESS_NAME", "{}"),
+    ("name", "DYNO", "{}"),
+    ("grace", "DYNO", "30"),  # seconds from TERM to KILL on Heroku, for every kind of dyno
+)
+
+_LARGEST_SECRET: Final = 1_048_576  # bytes; a wrong path may lead to a disk or a device
 
 # Kubernetes tells of a service named pulpo-pool in variables that look like settings.
 _SERVICE_LINK: Final = re.compile(
@@ -40,6 +50,7 @@ class Given:
     value: Any
     source: str
     from_text: bool
+    is_hint: bool = False  # the platform's way, which nobody chose for this pool
 
 
 @dataclass(slots=True)
@@ -80,10 +91,10 @@ def _from_flags(fields: Mapping[str, SettingField], flags: Mapping[str, Any]) ->
 
 def _from_platform(environ: Mapping[str, str]) -> dict[str, Given]:
     found: dict[str, Given] = {}
-    for name, variable in _HINTS:
+    for name, variable, form in _HINTS:
         if environ.get(variable):
-            given = Given(environ[variable], f"environment: {variable}", from_text=True)
-            found.setdefault(name, given)
+            value, source = form.format(environ[variable]), f"environment: {variable}"
+            found.setdefault(name, Given(value, source, from_text=True, is_hint=True))
     return found
 
 
@@ -109,11 +120,25 @@ def _from_environment(
 
 
 def _read_secret(path: str, source: str, findings: Findings) -> str | None:
+    """Return what a file says, without the space around it; None, and a problem, if nothing.
+
+    An empty file is one, unlike an empty variable: the secret has not been filled in, and going
+    on without it would mean another queue.
+    """
     try:
-        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        with Path(path).open("rb") as file:
+            content = file.read(_LARGEST_SECRET + 1)
+        text = content.decode("utf-8").strip()
+    except UnicodeDecodeError:  # whose own words show a part of the secret
+        reason = "it is not UTF-8"
     except (OSError, ValueError) as error:
-        findings.problems.append(f"{source}: cannot read {path!r}: {error}")
-        return None
+        reason = str(getattr(error, "strerror", None) or error)
+    else:
+        if text and len(content) <= _LARGEST_SECRET:
+            return text
+        reason = f"it is larger than {_LARGEST_SECRET:,} bytes" if text else "it is empty"
+    findings.problems.append(f"{source}: cannot read {path!r}: {reason}")
+    return None
 
 
 def _is_service_link(word: str, text: str) -> bool:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pulpo_pool import __version__
 from pulpo_pool.circuits import read_circuits
+from pulpo_pool.log import LEVELS
 from pulpo_pool.metrics import catalogue as metrics
 from pulpo_pool.metrics.catalogue import Kind, MetricSpec, WorkerState
 from pulpo_pool.scoreboard import ExitReason, ForkReason, PoolState, as_text
-from pulpo_pool.web.health import reasons_not_ready, worker_slots, worker_state
+from pulpo_pool.web.health import queue_is_seen, reasons_not_ready, worker_slots, worker_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,14 +25,20 @@ if TYPE_CHECKING:
     from pulpo_pool.clock import Clock
     from pulpo_pool.scoreboard import Scoreboard
 
+Sums: TypeAlias = "dict[tuple[str, ...], float]"  # by label values
+
 
 class ScoreboardCollector(Collector):
     """Reads the shared rows anew for each scrape."""
 
-    def __init__(self, scoreboard: Scoreboard, queues: Iterable[str], clock: Clock) -> None:
+    def __init__(
+        self, scoreboard: Scoreboard, queues: Iterable[str], clock: Clock, broker: str = ""
+    ) -> None:
+        """`broker` is the kind of queue, such as "file"."""
         self._scoreboard = scoreboard
         self._queues = {as_text(queue): queue for queue in queues}
         self._clock = clock
+        self._broker = broker
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families of the pool's own life."""
@@ -45,16 +52,23 @@ class ScoreboardCollector(Collector):
                 states[state] += 1
         yield labelled(metrics.WORKERS, {(state,): count for state, count in states.items()})
         yield single(metrics.WORKERS_WANTED, wanted)
-        yield labelled(metrics.JOBS_IN_FLIGHT, self._in_flight())
+        in_flight, running_since = self._running()
+        yield labelled(metrics.JOBS_IN_FLIGHT, in_flight)
+        yield labelled(metrics.LONGEST_RUNNING, running_since)
         yield labelled(
             metrics.WORKER_FORKS, {(r.name.lower(),): header.forks[r] for r in ForkReason}
         )
         yield labelled(
             metrics.WORKER_EXITS, {(r.name.lower(),): header.exits[r] for r in ExitReason}
         )
+        yield labelled(
+            metrics.WORKER_RECYCLES,
+            {(r.name.lower(),): header.exits[r] for r in metrics.RECYCLES},
+        )
         yield from self._pool()
         yield from self._circuits()
-        build = (__version__, platform.python_version())
+        yield labelled(metrics.LOG_MESSAGES, self._log_lines())
+        build = (__version__, platform.python_version(), self._broker)
         yield labelled(metrics.BUILD_INFO, {build: 1})
 
     def _pool(self) -> Iterator[Metric]:
@@ -75,6 +89,8 @@ class ScoreboardCollector(Collector):
         yield single(metrics.CONFIG_RELOADED_AT, header.last_reload_at)
         yield single(metrics.GENERATION, header.generation)
         yield single(metrics.POOL_START, header.started_at)
+        yield single(metrics.LOOP_LAG, header.loop_lag)
+        yield single(metrics.QUEUE_UP, float(queue_is_seen(self._scoreboard, monotonic)))
         for spec, seen_at in (
             (metrics.MASTER_HEARTBEAT, header.heartbeat),
             (metrics.QUEUE_SEEN, header.queue_seen_at),
@@ -93,8 +109,11 @@ class ScoreboardCollector(Collector):
         yield labelled(metrics.PAUSED_UNTIL, until)
         yield labelled(metrics.TYPE_PAUSES, pauses)
 
-    def _in_flight(self) -> Mapping[tuple[str, ...], float]:
-        counts: dict[tuple[str, ...], float] = {(queue,): 0 for queue in self._queues.values()}
+    def _running(self) -> tuple[Sums, Sums]:
+        """Return, by queue, how many jobs run, and when the first of them started (0: none)."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        counts: Sums = {(queue,): 0.0 for queue in self._queues.values()}
+        since = dict(counts)
         for slot in worker_slots(self._scoreboard):
             if worker_state(self._scoreboard, slot) is not WorkerState.BUSY:
                 continue
@@ -102,7 +121,19 @@ class ScoreboardCollector(Collector):
             if row is not None:
                 queue = self._queues.get(row.queue, metrics.OTHER)
                 counts[queue,] = counts.get((queue,), 0) + 1
-        return counts
+                started = now - (monotonic - row.job_started)
+                since[queue,] = min(started, since.get((queue,)) or started)
+        return counts, since
+
+    def _log_lines(self) -> Sums:
+        """Add up what all processes of the pool wrote, in all their lives."""
+        board = self._scoreboard
+        counts = [list(board.header.log_lines)]
+        counts += [list(board.work(slot).log_lines) for slot in range(board.slots)]
+        return {
+            (level,): sum(column)
+            for level, column in zip(LEVELS, zip(*counts, strict=True), strict=True)
+        }
 
 
 def labelled(spec: MetricSpec, values: Mapping[tuple[str, ...], float]) -> Metric:

@@ -14,6 +14,7 @@ from pulpo_pool.metrics.catalogue import CATALOGUE, Source
 from pulpo_pool.metrics.slot_files import LARGEST_SIZE, read_positions
 from pulpo_pool.scoreboard import Role, SlotState
 from pulpo_pool.web.collector import single
+from pulpo_pool.web.count_files import KINDS, CountFiles
 from pulpo_pool.web.health import queue_is_seen, worker_slots
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OURS: Final = "pulpo_"
+_OF_THE_QUEUE: Final = frozenset((metrics.QUEUE_JOBS.name, metrics.QUEUE_OLDEST_READY.name))
 _IN_FILES: Final = frozenset(
     spec.name.removesuffix("_total")
     for spec in CATALOGUE
@@ -45,6 +47,8 @@ class FileCollector(Collector):
         workers = worker_slots(scoreboard)
         self._slot_of = {str(slot): slot for slot in workers}
         self._slot_of[Role.KEEPER.name.lower()] = workers.stop
+        self._counts = CountFiles()
+        self._reading = Lock()
         self._lock = Lock()
         self._skipped = 0
         self._named: set[str] = set()
@@ -52,13 +56,25 @@ class FileCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the families of workers, keeper and handlers."""
         queue_seen = queue_is_seen(self._scoreboard, self._clock.monotonic())
-        for family in self._merged(list(self._files())):
+        named: set[str] = set()
+        for family in self._families():
             if family.name.startswith(_OURS) and family.name not in _IN_FILES:
                 continue  # a handler's metric that would hide one of the pool's
-            if family.name == metrics.QUEUE_JOBS.name and not queue_seen:
+            if family.name in _OF_THE_QUEUE and not queue_seen:
                 continue
+            if family.name in named:  # a reload brought another metric of the same name
+                self.skip(f"metric {family.name!a} as a gauge", ValueError("it is of two kinds"))
+                continue
+            named.add(family.name)
             yield family
         yield single(metrics.FILES_SKIPPED, self._skipped)
+
+    def _families(self) -> list[Metric]:
+        paths = list(self._files())
+        with self._reading:
+            counted = [path for path in paths if path.name.startswith(KINDS)]
+            families = self._counts.add_up(counted, self.skip)
+            return [*families, *self._merged([path for path in paths if path not in set(counted)])]
 
     def skip(self, what: str, error: Exception) -> None:
         """Count something that cannot be exported, and log it the first time."""
@@ -88,7 +104,7 @@ class FileCollector(Collector):
         )  # fmt: skip
 
     def _merged(self, paths: list[Path]) -> Iterable[Metric]:
-        """Merge all files; only when that fails, look for those that are at fault."""
+        """Merge the files of gauges; only when that fails, look for those that are at fault."""
         try:
             return _merge(paths)
         except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of the reader

@@ -13,11 +13,12 @@ from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
 from pulpo_pool.clock import SystemClock
-from pulpo_pool.log import set_up_logging
+from pulpo_pool.log import count_lines_in, set_up_logging
 from pulpo_pool.service import Service
 from pulpo_pool.web.app import build_app, only_local_names
 from pulpo_pool.web.collector import ScoreboardCollector
 from pulpo_pool.web.file_collector import FileCollector
+from pulpo_pool.web.slots import MemoryLooks, SlotCollector
 
 if TYPE_CHECKING:
     import socket
@@ -58,11 +59,17 @@ def run_web(
     """Serve metrics and health until told to leave; return the exit status."""
     clock = clock or SystemClock()
     set_up_logging("web", level=settings.log_level, log_format=settings.log_format)
+    count_lines_in(seat.work.log_lines)
     logging.getLogger("waitress").setLevel(logging.CRITICAL)  # clients shall not fill the log
     service = Service(seat, clock)
+    looks = MemoryLooks(seat.scoreboard, clock)
+    broker = settings.broker_url.partition(":")[0]
     app = build_app(
         seat.scoreboard,
-        (ScoreboardCollector(seat.scoreboard, settings.queues, clock),),
+        (
+            ScoreboardCollector(seat.scoreboard, settings.queues, clock, broker),
+            SlotCollector(seat.scoreboard, looks, clock),
+        ),
         FileCollector(metrics_directory, seat.scoreboard, clock),
         clock,
     )
@@ -70,6 +77,7 @@ def run_web(
     server.start()
     service.report_ready()
     while not service.leaving and server.is_running:
+        looks.look()
         service.wait(BEAT)
         server.cut_off_slow_clients()
     if not service.leaving:

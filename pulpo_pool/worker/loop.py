@@ -213,14 +213,20 @@ class WorkerLoop:
     def _spent(
         self, reservation: Reservation, handler: Handler, message: Message
     ) -> JobDone | None:
-        """Bury a job whose attempts ended without an answer, with pools that died under it."""
+        """Bury a job that has no attempt left though nothing answered that, so far.
+
+        Its pools died under it, or a deploy has lowered the limit since it failed last.
+        """
         policy = handler.retry
         decision = policy.decide(
             attempt=reservation.attempt - 1, error=None, age=self._age(message), retry_in=None
         )
         if not isinstance(decision, GiveUp):
             return None
-        text = "attempts ended without an answer: the pools that ran them died"
+        text = (
+            f"{decision.text}, and was not begun again: the attempts ended without an answer, with "
+            "the pools that ran them, or the limit was higher then"
+        )
         return buried(reservation, message.request_type, BuryReason.EXHAUSTED, text)
 
     def _expired(self, message: Message) -> bool:

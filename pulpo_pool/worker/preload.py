@@ -12,15 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pulpo_pool.log import set_up_logging
+from pulpo_pool.log import count_lines_in, set_up_logging
 from pulpo_pool.metrics.catalogue import JobMetrics
 from pulpo_pool.metrics.slot_values import enter_scratch
+from pulpo_pool.metrics.unexported import warn_of_unexported
 from pulpo_pool.queues.opening import import_driver
 from pulpo_pool.worker.boot import leave_boot_error
 from pulpo_pool.worker.process import run_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, MutableSequence
 
     from pulpo_pool.seat import Body
     from pulpo_pool.worker.process import WorkerPlan
@@ -28,13 +29,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def preloaded(plan: WorkerPlan) -> Body | None:
+def preloaded(plan: WorkerPlan, log_lines: MutableSequence[int]) -> Body | None:
     """Import the app, in a template, and return what its workers run.
 
-    Returns None, and leaves the reason for the master, if the app does not import.
+    `log_lines` is where the template's own are counted. Returns None, and leaves the reason for
+    the master, if the app does not import.
     """
     settings = plan.settings
     set_up_logging("template", level=settings.log_level, log_format=settings.log_format)
+    count_lines_in(log_lines)
     enter_scratch()  # metrics made at import are counted by workers, in files of their own
     try:
         metrics = JobMetrics()
@@ -47,6 +50,7 @@ def preloaded(plan: WorkerPlan) -> Body | None:
         return None
     for warning in before.changes(Surroundings.seen()):
         logger.warning("importing the app %s", warning)
+    warn_of_unexported()
     ready = replace(plan, load_app=lambda: app, make_metrics=lambda: metrics)
     return partial(run_worker, plan=ready)
 

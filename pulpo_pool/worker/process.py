@@ -22,8 +22,10 @@ from pulpo_pool.errors import (
     QueueError,
     QueueUnavailable,
 )
-from pulpo_pool.log import keep_logging, set_up_logging
+from pulpo_pool.log import count_lines_in, keep_logging, set_up_logging
 from pulpo_pool.metrics.catalogue import JobMetrics, enter_multiprocess
+from pulpo_pool.metrics.slot_values import tell_losses_to
+from pulpo_pool.metrics.unexported import warn_of_unexported
 from pulpo_pool.queues.adapter import Owner
 from pulpo_pool.scoreboard import Activity, ExitReason, Order, QueueLink, writing
 from pulpo_pool.worker.boot import leave_boot_error
@@ -106,6 +108,7 @@ class Worker:
             log_format=self._settings.log_format,
             slot=self._seat.slot,
         )
+        count_lines_in(self._seat.work.log_lines)
         try:
             self._loop = self._boot()
         except _Leave:
@@ -131,13 +134,17 @@ class Worker:
             row.activity = Activity.BOOTING
             row.heartbeat = self._plan.clock.monotonic()
             row.jobs_done = row.queue_up = 0
+            row.busy_since = 0.0
             row.asks = row.asked_after = row.fresh_memory = row.memory = 0
         enter_multiprocess(self._plan.metrics_directory, seat.label)
         # First: a name that an app's metric takes as well then fails in the app's own line.
         self._metrics = self._plan.make_metrics()
+        tell_losses_to(self._metrics.lost)
         self._app = self._plan.load_app()
         keep_logging()
         self._app.use(settings)
+        if seat.serial == 1:  # the pool's first process: there is no template to say it
+            warn_of_unexported()
         self._metrics.prepare(settings.queues, [h.request_type for h in self._app.registry])
         if seat.slot == 0:
             self._metrics.export_zeros()  # of one slot: all slots' zeros would cost each scrape
@@ -285,6 +292,7 @@ class Worker:
 
     def _say_queue_is_away(self, error: BaseException | None) -> None:
         self._seat.work.queue_up = QueueLink.AWAY
+        self._metrics.queue_failed(error)
         if isinstance(error, QueueCorrupt):
             logger.error("the queue is unusable: %s", error)
         else:

@@ -103,8 +103,10 @@ def test_a_stale_table_is_written_anew():
 
 
 def test_readme_is_short_enough_to_be_read():
-    """What is long goes to docs/."""
-    assert len(README.read_text().splitlines()) <= 300
+    """What is long goes to docs/; only the table of settings grows with the program."""
+    text = README.read_text().replace(reference.settings(), "")
+
+    assert len(text.splitlines()) <= 300
 
 
 @pytest.mark.parametrize("name", BY_NAME)

@@ -103,9 +103,11 @@ def test_every_job_is_done_once_and_in_one_turn(tmp_path, server):
         pool.ready()
         pool.publish("note", [{"n": n} for n in range(500)])
         eventually(pool.empty, what="the jobs are done")
+        waits = pool.counted("pulpo_job_wait_seconds_count")
         pool.signal(signal.SIGTERM)
         code = pool.wait()
 
+    assert 1 <= waits <= 500  # of a few only is it asked whether this is the first attempt
     assert pool.numbers("done") == list(range(500))
     assert code == 0
 

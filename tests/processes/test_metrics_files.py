@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -12,12 +13,12 @@ import threading
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.multiprocess import MultiProcessCollector
-from seats import wait_for_end
+from seats import until, wait_for_end
 
-from pulpo_pool.metrics import slot_files
+from pulpo_pool.metrics import slot_files, slot_values
 from pulpo_pool.metrics.catalogue import JobMetrics, enter_multiprocess
 from pulpo_pool.metrics.slot_files import SlotFile, prepare_metrics_directory
-from pulpo_pool.metrics.slot_values import enter_scratch
+from pulpo_pool.metrics.slot_values import enter_scratch, tell_losses_to
 from pulpo_pool.outcomes import JobOutcome
 
 LIVES = 40
@@ -215,6 +216,63 @@ def test_a_file_has_an_end(directory, monkeypatch):
     assert 100 < total(directory, "shop_sales_total") < 5_000
 
 
+def test_a_label_explosion_ends_at_a_limit_and_is_reported(directory, monkeypatch, caplog):
+    """The pool's own series, those it had before, and whole histograms: nothing else is let in."""
+    monkeypatch.setattr(slot_values, "MOST_SERIES", 100)
+
+    def handle():
+        enter_multiprocess(directory, "0")
+        metrics = JobMetrics(CollectorRegistry())
+        tell_losses_to(metrics.lost)
+        metrics.prepare(["default"], ["a"])
+        registry = CollectorRegistry()
+        sales = Counter("shop_sales", "Sales.", ["shop"], registry=registry)
+        seconds = Histogram("shop_seconds", "Time.", ["shop"], registry=registry)
+        for number in range(95):
+            sales.labels(f"shop {number}").inc()
+        for number in range(3):
+            seconds.labels(str(number)).observe(1)
+        for number in range(300):
+            sales.labels(f"shop {number}").inc()
+        sales.labels("x" * 10_000).inc()
+        metrics.export_zeros()
+        metrics.job_finished("default", "a", JobOutcome.SUCCESS, 0.01)
+        assert len(caplog.records) == 1
+        assert "100 series of the app already" in caplog.text
+
+    in_a_child(handle)
+    in_a_child(lambda: do_jobs(directory, "0"))
+
+    assert total(directory, "shop_sales_total") == 190
+    assert total(directory, "shop_seconds_bucket") == 6  # le 1 to +Inf of the one that was let in
+    assert total(directory, "pulpo_metrics_series_refused_total") == 2 * 16 + 205 + 1
+    assert total(directory, "pulpo_jobs_finished_total") == JOBS + 1
+
+
+def test_a_kill_in_the_middle_of_a_write_takes_no_count_back(directory):
+    """What a scrape has seen once is never more than what one sees later."""
+
+    def count_without_end():
+        enter_multiprocess(directory, "0")
+        sales = Counter("shop_sales", "Sales.", ["shop"], registry=CollectorRegistry())
+        for number in itertools.count():
+            sales.labels(str(number % 1_500)).inc()
+
+    seen = [0.0]
+    for _ in range(10):
+        pid = os.fork()
+        if pid == 0:
+            count_without_end()
+        until(lambda: total(directory, "shop_sales_total") > seen[-1] + 500)
+        seen.append(total(directory, "shop_sales_total"))
+        os.kill(pid, signal.SIGKILL)
+        wait_for_end(pid)
+        seen.append(total(directory, "shop_sales_total"))
+
+    assert seen == sorted(seen)
+    assert not (directory / "quarantine").exists()
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -229,10 +287,17 @@ def test_a_file_has_an_end(directory, monkeypatch):
 def test_a_damaged_file_is_put_aside_before_a_life_uses_it(directory, damage):
     file = directory / "counter_0.db"
     file.write_bytes(damage)
+
+    def handle():
+        enter_multiprocess(directory, "0")
+        tell_losses_to(JobMetrics(CollectorRegistry()).lost)
+
+    in_a_child(handle)
     in_a_child(lambda: do_jobs(directory, "0"))
 
     quarantined = list((directory / "quarantine").iterdir())
     assert [path.read_bytes() for path in quarantined] == [damage]
+    assert total(directory, "pulpo_metrics_files_quarantined_total") == 1
     assert total(directory, "pulpo_jobs_finished_total") == JOBS
 
 

@@ -147,7 +147,7 @@ def jobs(registry, queue, state):
 
 
 def test_the_pools_queues_are_exported_while_they_are_empty(registry):
-    QueueGauges(["mail"], registry).show({})
+    QueueGauges(["mail"], registry).show({}, {})
 
     assert [jobs(registry, "mail", s) for s in ("ready", "delayed", "reserved", "buried")] == [
         0
@@ -156,19 +156,29 @@ def test_the_pools_queues_are_exported_while_they_are_empty(registry):
 
 def test_a_queue_that_vanished_falls_to_zero(registry):
     gauges = QueueGauges(["mail"], registry)
-    gauges.show({"other": QueueStats(ready=3, buried=1)})
+    gauges.show({"other": QueueStats(ready=3, buried=1)}, {"other": 1_700_000_000.5})
     before = jobs(registry, "other", "ready")
-    gauges.show({})
+    oldest = oldest_ready(registry, "other")
+    gauges.show({}, {})
 
-    assert before == 3
+    assert (before, oldest) == (3, 1_700_000_000.5)
+    assert oldest_ready(registry, "other") == 0
     assert jobs(registry, "other", "ready") == 0
     assert jobs(registry, "other", "buried") == 0
 
 
 def test_queues_beyond_the_limit_are_added_up(registry):
     gauges = QueueGauges(["mail"], registry)
-    gauges.show({f"q{number}": QueueStats(ready=1) for number in range(MOST_QUEUES + 9)})
+    names = [f"q{number}" for number in range(MOST_QUEUES + 9)]
+    gauges.show(
+        dict.fromkeys(names, QueueStats(ready=1)), {name: 5.0 + int(name[1:]) for name in names}
+    )
 
     named = {s.labels["queue"] for family in registry.collect() for s in family.samples}
     assert len(named) == MOST_QUEUES + 1
     assert jobs(registry, "_other", "ready") == 10
+    assert oldest_ready(registry, "_other") == 5.0 + MOST_QUEUES - 1
+
+
+def oldest_ready(registry, queue):
+    return registry.get_sample_value("pulpo_queue_oldest_ready_timestamp_seconds", {"queue": queue})

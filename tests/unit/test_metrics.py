@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
+from click.testing import CliRunner
+from prometheus_client import CollectorRegistry, Enum, Gauge, Info, PlatformCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from seats import make_scoreboard
 
+from pulpo_pool.cli.main import cli
+from pulpo_pool.master.lag import REMEMBERED, LoopLag
 from pulpo_pool.metrics.catalogue import CATALOGUE, UNKNOWN, JobMetrics, Kind
+from pulpo_pool.metrics.unexported import warn_of_unexported
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import BuryReason
 
+ROOT = Path(__file__).parents[2]
 UNITS = ("_seconds", "_info", "_total", "_jobs", "_workers", "_in_flight", "_wanted", "_state",
-         "_ready", "_looping", "_successful", "_generation")  # fmt: skip
+         "_bytes", "_up", "_ready", "_looping", "_successful", "_generation")  # fmt: skip
 
 
 @pytest.fixture
@@ -42,6 +51,21 @@ def test_no_two_metrics_share_a_name():
     names = [spec.name for spec in CATALOGUE]
 
     assert len(set(names)) == len(names)
+
+
+def test_the_reference_page_is_what_the_catalogue_says():
+    """After a change: pulpo-pool metrics --catalog --format markdown > docs/metrics.md"""
+    done = CliRunner().invoke(cli, ["metrics", "--catalog", "--format", "markdown"])
+
+    assert done.stdout == (ROOT / "docs" / "metrics.md").read_text()
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_the_catalogue_can_be_listed(form):
+    done = CliRunner().invoke(cli, ["metrics", "--catalog", "--format", form])
+
+    assert done.exit_code == 0
+    assert all(spec.name in done.stdout and spec.help in done.stdout for spec in CATALOGUE)
 
 
 def test_a_finished_job_is_counted_and_timed(metrics, registry):
@@ -81,6 +105,48 @@ def test_known_series_start_at_zero(metrics, registry):
     for reason in BuryReason:
         assert value(registry, "pulpo_job_buries_total", **labels, reason=reason) == 0
     assert value(registry, "pulpo_queue_reconnects_total") == 0
+
+
+def test_what_cannot_be_added_up_over_processes_is_named(registry, caplog):
+    Info("shop_build", "Text.", registry=registry)
+    Enum("shop_door", "Text.", states=["open", "shut"], registry=registry)
+    Gauge("shop_carts", "A number.", registry=registry)
+    PlatformCollector(registry)
+
+    class Stock(Collector):
+        def collect(self):
+            yield GaugeMetricFamily("shop_stock", "Asked.", value=1)
+
+    registry.register(Stock())
+    warn_of_unexported(registry)
+
+    said = sorted(record.getMessage().partition(";")[0] for record in caplog.records)
+    assert [line.partition(": ")[0] for line in said] == [
+        "the metric of Stock is not exported",
+        "the metric shop_build is not exported",
+        "the metric shop_door is not exported",
+    ]
+    assert "a custom collector" in said[0]
+    assert "an Info" in said[1]
+    assert "an Enum" in said[2]
+
+
+def test_a_late_turn_of_the_loop_is_remembered_for_a_while():
+    scoreboard = make_scoreboard()
+    lag = LoopLag(scoreboard)
+    lag.look(100.0, 2.0)
+    lag.look(101.0, 2.0)
+    early = scoreboard.header.loop_lag
+    lag.look(103.5, 2.0)
+    late = scoreboard.header.loop_lag
+    shown = []
+    for now in (105.5, 105.5 + REMEMBERED, 105.5 + 2 * REMEMBERED):
+        lag.look(now, REMEMBERED)
+        shown.append(scoreboard.header.loop_lag)
+
+    assert (early, late) == (0, 0.5)
+    assert shown[0] == 0.5
+    assert shown[-1] == 0
 
 
 def test_a_crash_is_an_attempt_that_ended(metrics, registry):

@@ -24,6 +24,7 @@ def test_the_packages_names_are_frozen():
         "Message",
         "MessageTooLarge",
         "Middleware",
+        "PartlyPublished",
         "PayloadHandler",
         "Pulpo",
         "PulpoPoolError",

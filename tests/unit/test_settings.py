@@ -141,10 +141,33 @@ class TestSources:
 
     @pytest.mark.parametrize(
         ("environ", "name"),
-        [({"PS": "web.1"}, "web.1"), ({"DYNO": "run.2"}, "run.2"), ({"PS": "a", "DYNO": "b"}, "a")],
+        [
+            ({"PS": "web.1"}, "web.1"),
+            ({"HONCHO_PROCESS_NAME": "worker.2"}, "worker.2"),
+            ({"DYNO": "run.2"}, "run.2"),
+            ({"PS": "a", "DYNO": "b"}, "a"),
+        ],
     )
     def test_the_platform_names_the_pool(self, load, environ, name):
         assert load(environ=environ).settings.name == name
+
+    def test_the_platforms_port_is_a_hint_for_this_machine_alone(self, load, write):
+        hinted = load(environ={"PORT": "5000"})
+        write('http = "0.0.0.0:9700"')
+        explicit = load(environ={"PORT": "5000"})
+
+        assert (hinted.settings.http, hinted.sources["http"]) == (
+            "127.0.0.1:5000",
+            "environment: PORT",
+        )
+        assert not hinted.is_given("http"), "another port will do"
+        assert explicit.settings.http == "0.0.0.0:9700"
+        assert explicit.is_given("http")
+
+    def test_a_port_that_is_none_is_a_mistake_of_the_platform(self, problems):
+        [problem] = problems(environ={"PORT": "tcp://10.0.0.1:80"})
+
+        assert problem.startswith("environment: PORT: expected ")
 
     def test_the_environment_is_the_process_environment(self, monkeypatch):
         monkeypatch.setenv("PULPO_POOL_NAME", "here")
@@ -164,10 +187,35 @@ class TestSecrets:
         assert loaded.settings.broker == "file:/srv/queue.db"
         assert loaded.sources["broker"] == "environment: PULPO_POOL_BROKER_FILE"
 
-    def test_a_secret_that_cannot_be_read_is_a_mistake(self, problems, tmp_path):
-        [problem] = problems(environ={"PULPO_POOL_BROKER_FILE": str(tmp_path / "none")})
+    @pytest.mark.parametrize("name", SETTING_FIELDS)
+    def test_every_setting_can_be_in_a_file(self, load, write, name):
+        setting = SETTING_FIELDS[name]
+        by_kind = {"tables": '{"echo": {}}', "text": "file:x", "names": "a,b", "switch": "yes"}
+        text = "127.0.0.1:1" if name == "http" else by_kind.get(setting.kind, "7")
+        path = write(f" {[*setting.choices, text][0]}\r\n\n", "secret")
+        variable = f"PULPO_POOL_{name.upper()}_FILE"
+        loaded = load(environ={variable: str(path), "WEB_CONCURRENCY": "8"})
 
-        assert problem.startswith("environment: PULPO_POOL_BROKER_FILE: cannot read ")
+        assert loaded.sources[name] == f"environment: {variable}"
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (None, "No such file or directory"),
+            (b"", "it is empty"),
+            (b" \n", "it is empty"),
+            (b"caf\xe9", "it is not UTF-8"),
+            (b"x" * 1_048_577, "it is larger than 1,048,576 bytes"),
+        ],
+    )
+    def test_a_secret_that_cannot_be_read_is_a_mistake(
+        self, problems, write, tmp_path, content, reason
+    ):
+        path = tmp_path / "secret" if content is None else write(content, "secret")
+
+        assert problems(environ={"PULPO_POOL_BROKER_FILE": str(path)}) == [
+            f"environment: PULPO_POOL_BROKER_FILE: cannot read {str(path)!r}: {reason}"
+        ]
 
     def test_value_and_file_exclude_each_other(self, problems, write):
         path = write("x", "secret")
@@ -440,6 +488,37 @@ class TestMistakes:
             settings = load_settings({}, directory=directory, environ=environ).settings
 
             assert 1 <= settings.workers <= 256
+
+
+class TestGrace:
+    """A drain that the platform cuts short loses what it was for, so somebody has to say it."""
+
+    @pytest.mark.parametrize(
+        ("drain", "environ", "fits"),
+        [
+            ("25", {}, True),  # who knows
+            ("25", {"PULPO_POOL_GRACE": "30"}, True),
+            ("26", {"PULPO_POOL_GRACE": "30"}, False),
+            ("0", {"PULPO_POOL_GRACE": "3"}, False),
+            ("25", {"DYNO": "worker.1"}, True),
+            ("60", {"DYNO": "worker.1"}, False),
+            ("60", {"DYNO": "worker.1", "PULPO_POOL_GRACE": "90"}, True),
+        ],
+    )
+    def test_a_drain_must_fit_into_it(self, load, drain, environ, fits):
+        assert (load({"drain_timeout": drain}, environ).warnings == ()) is fits
+
+    def test_the_warning_says_who_says_what_and_what_to_do(self, load, write):
+        write("drain-timeout = 60")
+
+        [warning] = load(environ={"DYNO": "worker.1"}).warnings
+
+        assert warning == (
+            "drain-timeout: 60 s (from pulpo-pool.toml: drain-timeout), and 5 s for leaving, do "
+            "not fit into the 30 s that the platform waits before it kills (grace, from "
+            "environment: DYNO); jobs would be killed instead of handed back: set it to at most "
+            "25 s or let the platform wait longer"
+        )
 
 
 def test_every_setting_says_what_it_is_for():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from wsgiref.util import setup_testing_defaults
 
 import pytest
@@ -14,13 +15,24 @@ from seats import WORKERS, make_scoreboard, show_worker
 
 from pulpo_pool.circuits import Circuits
 from pulpo_pool.clock import ManualClock
+from pulpo_pool.memory import MemoryParts
 from pulpo_pool.metrics.catalogue import CATALOGUE, Source
 from pulpo_pool.metrics.slot_files import SlotFile
-from pulpo_pool.scoreboard import Activity, ExitReason, ForkReason, PoolState, SlotState, as_text
+from pulpo_pool.scoreboard import (
+    Activity,
+    ExitReason,
+    ForkReason,
+    PoolState,
+    SlotState,
+    as_text,
+    writing,
+)
 from pulpo_pool.settings import MAX_WORKERS
+from pulpo_pool.web import slots
 from pulpo_pool.web.app import build_app, only_local_names
 from pulpo_pool.web.collector import ScoreboardCollector
 from pulpo_pool.web.file_collector import FileCollector
+from pulpo_pool.web.slots import MEMORY_LOOK, MemoryLooks, SlotCollector
 
 
 class Web:
@@ -31,9 +43,13 @@ class Web:
         self.clock = ManualClock()
         self.scoreboard = make_scoreboard(workers=workers)
         self.beat()
+        self.looks = MemoryLooks(self.scoreboard, self.clock)
         self.app = build_app(
             self.scoreboard,
-            (ScoreboardCollector(self.scoreboard, ("default", "mail"), self.clock),),
+            (
+                ScoreboardCollector(self.scoreboard, ("default", "mail"), self.clock, "file"),
+                SlotCollector(self.scoreboard, self.looks, self.clock),
+            ),
             FileCollector(directory, self.scoreboard, self.clock),
             self.clock,
         )
@@ -279,6 +295,109 @@ def test_forks_and_exits_by_reason(web):
     assert web.sample("pulpo_worker_exits_total", reason="cut_off") == 0
 
 
+def test_recycles_are_the_exits_that_were_planned(web):
+    web.scoreboard.header.exits[ExitReason.MAX_JOBS] = 3
+    web.scoreboard.header.exits[ExitReason.SIGNAL] = 2
+
+    assert web.sample("pulpo_worker_recycles_total", reason="max_jobs") == 3
+    assert web.sample("pulpo_worker_recycles_total", reason="signal") is None
+
+
+def test_the_job_that_has_run_longest_is_shown_by_when_it_started(web):
+    now = web.clock.monotonic()
+    for slot, started in ((0, now - 60), (1, now - 3600)):
+        show_worker(web.scoreboard, slot, activity=Activity.BUSY, queue=as_text("mail"),
+                    job_started=started)  # fmt: skip
+
+    name = "pulpo_job_longest_running_since_timestamp_seconds"
+    assert web.sample(name, queue="mail") == web.clock.now() - 3600
+    assert web.sample(name, queue="default") == 0
+
+
+def test_a_workers_busy_time_goes_on_through_a_job_and_over_lives(web):
+    show_worker(web.scoreboard, 0, activity=Activity.BUSY, busy=100.0,
+                busy_since=web.clock.monotonic())  # fmt: skip
+    web.clock.advance(5)
+    inside = web.sample("pulpo_worker_busy_seconds_total", worker="0")
+    with writing(web.scoreboard.work(0)) as row:
+        row.busy_since = 0.0  # it was killed, and nobody has added it up yet
+    killed = web.sample("pulpo_worker_busy_seconds_total", worker="0")
+
+    assert (inside, killed) == (105, 105)
+    assert web.sample("pulpo_worker_busy_seconds_total", worker="1") == 0
+
+
+def test_what_a_worker_uses_is_read_from_the_kernel(web):
+    """The CPU time of the lives before it is added to its own."""
+    show_worker(web.scoreboard, 0)
+    life = web.scoreboard.life(0)
+    life.pid, life.cpu_before, life.born = os.getpid(), 1_000.0, web.clock.monotonic() - 7
+    web.looks.look()
+
+    sizes = [
+        web.sample(f"pulpo_worker_{part}_memory_bytes", worker="0")
+        for part in ("unique", "proportional", "resident")
+    ]
+    assert 0 < sizes[0] <= sizes[1] <= sizes[2] * 1.1
+    assert web.sample("pulpo_worker_cpu_seconds_total", worker="0") > 1_000
+    assert web.sample("pulpo_worker_start_time_seconds", worker="0") == web.clock.now() - 7
+
+
+def test_the_memory_of_one_life_is_not_taken_for_the_nexts(web):
+    show_worker(web.scoreboard, 0)
+    web.scoreboard.life(0).pid = os.getpid()
+    web.looks.look()
+    seen = web.looks.of(0)
+    web.scoreboard.life(0).serial += 1
+    gone = web.looks.of(0)
+    web.looks.look()
+
+    assert seen
+    assert gone is None
+    assert web.looks.of(0)
+
+
+def test_memory_is_looked_at_now_and_then_and_only_for_those_who_scrape(web, monkeypatch):
+    looked = []
+    parts = MemoryParts(private=1, proportional=2)
+    monkeypatch.setattr(slots, "memory_parts", lambda pid: looked.append(pid) or parts)
+    show_worker(web.scoreboard, 0)
+    web.scoreboard.life(0).pid = os.getpid()
+    for _ in range(3):
+        web.looks.look()
+    web.clock.advance(MEMORY_LOOK)
+    web.looks.look()
+    web.clock.advance(slots.ATTENTION + 1)
+    web.looks.look()
+
+    assert len(looked) == 2
+
+
+def test_a_process_that_is_gone_costs_its_own_numbers_only(web):
+    show_worker(web.scoreboard, 0)
+    web.scoreboard.life(0).pid = 2**22 + 1  # more than there are
+    web.looks.look()
+
+    assert web.sample("pulpo_worker_resident_memory_bytes", worker="0") is None
+    assert web.sample("pulpo_worker_cpu_seconds_total", worker="0") == 0
+
+
+def test_log_lines_of_all_processes_are_added_up(web):
+    web.scoreboard.header.log_lines[2] = 1
+    web.scoreboard.work(0).log_lines[2] = 2
+    web.scoreboard.work(WORKERS).log_lines[2] = 4
+
+    assert web.sample("pulpo_log_messages_total", level="warning") == 7
+    assert web.sample("pulpo_log_messages_total", level="error") == 0
+
+
+def test_the_queue_is_up_while_somebody_reaches_it(web):
+    up = web.sample("pulpo_queue_up")
+    web.clock.advance(31)
+
+    assert (up, web.sample("pulpo_queue_up")) == (1, 0)
+
+
 def test_the_masters_heartbeat_is_a_wall_clock_time(web):
     web.clock.advance(4)
 
@@ -292,6 +411,33 @@ def test_counts_of_all_slots_are_added_up(web):
                   metric="pulpo_jobs_finished")  # fmt: skip
 
     assert web.sample("pulpo_jobs_finished_total", **labels) == 8
+
+
+def test_a_metric_that_a_reload_made_another_kind_costs_the_new_one_only(web):
+    web.write("counter", "0", "shop_sales_total", 7, metric="shop_sales")
+    web.write("gauge_livesum", "0", "shop_sales", 5)
+    web.write("histogram", "1", "shop_sales_sum", 5, metric="shop_sales")
+    show_worker(web.scoreboard, 0)
+
+    assert web.sample("shop_sales_total") == 7
+    assert web.sample("shop_sales") is None
+    assert web.sample("pulpo_metrics_files_skipped_total") == 6  # two at each scrape
+
+
+def test_what_a_file_gains_between_two_scrapes_is_seen(web):
+    seen = []
+    for number in range(3):
+        web.write("counter", "0", f"shop_{number}_total", number, metric=f"shop_{number}")
+        seen.append(web.sample(f"shop_{number}_total"))
+    web.write("counter", "0", "shop_2_total", 40, metric="shop_2")
+    changed = web.sample("shop_2_total")
+    (web.directory / "counter_0.db").unlink()
+    web.write("counter", "0", "shop_9_total", 9, metric="shop_9")
+
+    assert seen == [0, 1, 2]
+    assert changed == 40
+    assert web.sample("shop_9_total") == 9
+    assert web.sample("shop_2_total") is None
 
 
 def test_files_of_strangers_are_not_read(web):

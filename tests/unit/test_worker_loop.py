@@ -187,6 +187,21 @@ def test_attempts_spent_by_dying_pools_bury_a_job():
     assert (bench.only("buried").reason, ran) == ("exhausted", [])
 
 
+def test_attempts_before_a_deploy_that_lowers_the_limit_bury_a_job_and_say_so():
+    bench, ran = Bench(max_attempts=2), []
+    bench.publish(lambda: ran.append(1))
+    bench.queue.owner = Owner("pool", "start", 0, 1)
+    for _ in range(4):
+        bench.queue.rollback(bench.queue.dequeue())
+    bench.app.registry.configure({}, 2)
+    bench.turn()
+    record = bench.only("buried")
+
+    assert (record.reason, ran) == ("exhausted", [])
+    assert "gave up at attempt 4 (stop_after_attempt(max_attempt_number=2))" in record.error
+    assert "the limit was higher then" in record.error
+
+
 # -- retries ----------------------------------------------------------------------------------
 
 
