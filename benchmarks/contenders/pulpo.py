@@ -1,0 +1,149 @@
+"""pulpo-pool as its users run it: metrics, leases, heartbeats and titles on, log level info."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.contenders.beanstalkd import Beanstalkd
+from benchmarks.harness import Contender, body_of
+from pulpo_pool.clock import SystemClock
+from pulpo_pool.master.rundir import socket_path
+from pulpo_pool.message import Message
+from pulpo_pool.publishing import Publisher
+from pulpo_pool.queues.opening import file_url, open_queue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+APP = """
+import os
+from pulpo_pool import Pulpo
+
+pulpo = Pulpo()
+out = os.open("done", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+
+@pulpo.job()
+def mark(n: int, to: str, subject: str) -> None:
+    os.write(out, b"%08d\\n" % n)
+"""
+_BATCH = 1_000
+
+
+class Pool:
+    """`pulpo-pool -w N` in a folder of its own."""
+
+    def __init__(self, folder: Path, workers: int, broker: str) -> None:
+        self.folder = folder
+        self.workers = workers
+        self.broker = broker
+        (folder / "shop.py").write_text(APP)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "pulpo_pool", "-w", str(self.workers), "--broker",
+                   self.broker, "--http", "127.0.0.1:0", "shop:pulpo"]  # fmt: skip
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=self.folder, stderr=log)
+
+    def status(self) -> dict[str, Any]:
+        """Ask over the control socket; nothing while it is not up."""
+        path = socket_path(self.folder / ".pulpo" / "run" / "default" / "control.sock")
+        with socket.socket(socket.AF_UNIX) as connection:
+            try:
+                connection.connect(str(path))
+                connection.sendall(b'{"command": "status"}\n')
+                answer: dict[str, Any] = json.loads(connection.makefile("rb").readline())
+            except OSError:
+                return {"workers": []}
+        return answer
+
+    def up(self) -> dict[int, int]:
+        """Return the pids of the workers that work, by slot."""
+        workers = self.status()["workers"]
+        return {w["slot"]: w["pid"] for w in workers if w["state"] in ("idle", "busy")}
+
+    def publish(self, jobs: int) -> None:
+        with open_queue(self.broker) as queue:
+            publisher = Publisher(queue, SystemClock())
+            for first in range(0, jobs, _BATCH):
+                numbers = range(first, min(first + _BATCH, jobs))
+                publisher.publish_many(
+                    [Message(request_type="mark", body=body_of(n)) for n in numbers]
+                )
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait()
+
+
+class PulpoContender(Contender):
+    """A pool on some engine."""
+
+    engine: str
+
+    def __init__(self, workers: int) -> None:
+        super().__init__()
+        self.count = workers
+        self.name = f"pulpo-pool on {self.engine}, {workers}"
+        self.pool: Pool | None = None
+
+    def prepare(self, jobs: int) -> None:
+        assert self.pool is not None
+        self.pool.publish(jobs)
+
+    def start(self) -> None:
+        assert self.pool is not None
+        self.pool.start()
+
+    def workers(self) -> Sequence[int]:
+        assert self.pool is not None
+        return list(self.pool.up().values())
+
+    def close(self) -> None:
+        if self.pool is not None:
+            self.pool.stop()
+            self.pool = None
+
+
+class PulpoOnBeanstalkd(PulpoContender):
+    """`--broker beanstalkd://`."""
+
+    engine = "beanstalkd"
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers)
+        self.baseline = f"raw-greenstalk, {workers}"
+
+    def open(self) -> None:
+        self._server = Beanstalkd().start()
+        self.pool = Pool(self.folder, self.count, self._server.url)
+
+    def servers(self) -> Sequence[int]:
+        return [self._server.process.pid]
+
+    def close(self) -> None:
+        super().close()
+        self._server.kill()
+
+
+class PulpoOnFile(PulpoContender):
+    """The embedded queue."""
+
+    engine = "file"
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers)
+        self.baseline = f"raw-sqlite, {workers}"
+
+    def open(self) -> None:
+        (self.folder / ".pulpo").mkdir(mode=0o700)
+        broker = file_url(str(self.folder / ".pulpo" / "queue.db"))
+        self.pool = Pool(self.folder, self.count, broker)
