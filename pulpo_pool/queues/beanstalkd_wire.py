@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -36,7 +37,10 @@ class _Manners(NamedTuple):
 
 
 class Wire(socket.socket):
-    """A connected, non-blocking stream that waits `patience` seconds at most for its peer."""
+    """A connected stream that waits `patience` seconds at most for its peer.
+
+    The kernel keeps that time, so that a reply costs one system call and no poll before it.
+    """
 
     def __init__(self, family: int, kind: int, protocol: int, patience: float) -> None:
         super().__init__(family, kind, protocol)
@@ -46,6 +50,14 @@ class Wire(socket.socket):
         self._unread_line = _FIRST_LINE
         self._readable = select.poll()
         self._readable.register(self, select.POLLIN)
+
+    def be_patient(self) -> None:
+        """Block in the kernel from now on, for `patience` seconds at most."""
+        self.settimeout(None)
+        seconds = int(self.patience)
+        timeval = struct.pack("ll", seconds, max(1, int((self.patience - seconds) * 1_000_000)))
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
 
     def send_ahead(self, commands: Iterable[bytes]) -> None:
         """Send several commands in one write; each is skipped when greenstalk sends it after.
@@ -89,36 +101,25 @@ class Wire(socket.socket):
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Wait for bytes and read them; raise WaitEnded, or TimeoutError after `patience`."""
         manners, self._manners = self._manners, None
-        while True:
-            if manners is not None:
-                self._wait(manners)
-                manners = None
-            elif not self._readable.poll(self.patience * 1_000):
-                raise TimeoutError(f"no answer for {self.patience:g} seconds")
-            try:
-                received = super().recv_into(buffer, nbytes, flags)
-            except BlockingIOError:
-                continue
-            if self._unread_line:
-                self._check_first_line(bytes(buffer[:received]))
-            return received
+        if manners is not None:
+            self._wait(manners)
+        try:
+            received = super().recv_into(buffer, nbytes, flags)
+        except BlockingIOError:
+            raise TimeoutError(f"no answer for {self.patience:g} seconds") from None
+        if self._unread_line:
+            self._check_first_line(bytes(buffer[:received]))
+        return received
 
     # -- waiting ------------------------------------------------------------------------------
 
     def _send(self, data: Any) -> None:
         rest = memoryview(data)
-        while True:
+        while rest:
             try:
-                sent = self.send(rest)
+                rest = rest[self.send(rest) :]
             except BlockingIOError:
-                sent = 0
-            rest = rest[sent:]
-            if not rest:
-                return
-            writable = select.poll()
-            writable.register(self, select.POLLOUT)
-            if not writable.poll(self.patience * 1_000):
-                raise TimeoutError(f"takes nothing for {self.patience:g} seconds")
+                raise TimeoutError(f"takes nothing for {self.patience:g} seconds") from None
 
     def _wait(self, manners: _Manners) -> None:
         both = self._readable
@@ -161,7 +162,7 @@ def connect(host: str, port: int, patience: float) -> Wire:
             wire.close()
             failure = error
             continue
-        wire.setblocking(False)
+        wire.be_patient()
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A peer that vanished without a word is noticed in a minute, not in two hours.
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -27,6 +27,9 @@ class Answer:
     error: BaseException | None = None
 
 
+_WELL: Final = Answer(RequestResult.success())  # made once: nearly every job ends so
+
+
 def answer_of(returned: object) -> Answer:
     """Read what a handler returned.
 
@@ -35,12 +38,12 @@ def answer_of(returned: object) -> Answer:
     well, since repeating finished work is worse than ignoring a value.
     """
     if returned is None:
-        return Answer(RequestResult.success())
+        return _WELL
     if isinstance(returned, RequestResult):
         return Answer(_checked(returned))
     if isinstance(returned, BaseException):
         return answer_of_failure(returned)
-    return Answer(RequestResult.success())
+    return _WELL
 
 
 def answer_of_failure(error: BaseException) -> Answer:
@@ -66,9 +69,9 @@ def conclude(
 ) -> JobDone:
     """Return the attempt's end and the settlement it calls for. `age` is since publishing."""
     result, error = answer.result, answer.error
-    text = error_text(result.error, error)
     if result.kind is ResultKind.SUCCESS:
         return JobDone(reservation, request_type, JobOutcome.SUCCESS, Commit(reservation), seconds)
+    text = error_text(result.error, error)
     if result.kind is ResultKind.FATAL:
         return buried(reservation, request_type, BuryReason.FATAL, text, seconds, error)
     decision = policy.decide(
