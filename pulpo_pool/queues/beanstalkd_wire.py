@@ -68,9 +68,10 @@ class Wire(socket.socket):
         self._sent_ahead.extend(commands)
         self._send(b"".join(self._sent_ahead))
 
-    def forget_last(self) -> None:
-        """Do not expect the call of what was sent ahead last; `expect` says when it comes."""
-        self._sent_ahead.pop()
+    def send_with(self, command: bytes, following: bytes) -> None:
+        """Send a command ahead, and in the same write one whose call `expect` will announce."""
+        self._sent_ahead.append(command)
+        self._send(command + following)
 
     def expect(self, command: bytes) -> None:
         """Skip this command when it is sent: its reply is owed already."""
