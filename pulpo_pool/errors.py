@@ -112,17 +112,18 @@ class QueueUnavailable(QueueError):
 
 
 class PartlyPublished(QueueUnavailable):
-    """The queue went away while it took many messages; some are stored.
+    """The queue went away while messages were sent to it; some are stored, or may be.
 
-    `job_ids` are those of the first messages, in order: these are accepted. The others may or may
-    not be, so they are to be published again.
+    `job_ids` are those of the first messages, in order: these are accepted. Of the others nothing
+    is known, so they are to be published again. After any other QueueUnavailable none is stored.
     """
 
     def __init__(self, cause: str, job_ids: Sequence[str], messages: int) -> None:
         self.job_ids = list(job_ids)
+        stored = f"the first {len(self.job_ids):,}" if job_ids else "none"
         super().__init__(
-            f"{cause}; the first {len(self.job_ids):,} of {messages:,} messages are stored, "
-            "publish the others again: some of them may be stored as well"
+            f"{cause}; {stored} of {messages:,} messages stored for certain: publish the others "
+            "again, though some of them may be stored as well"
         )
 
 

@@ -112,13 +112,16 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         if not puts:
             return []
         stored: list[int] = []
+        sent = False
         try:
             with self._talking as link:
                 for put in puts:
                     check_size(put, link.largest)
+                sent = True
                 link.put_all(puts, stored)
         except QueueUnavailable as failure:
-            if not stored:
+            refused = isinstance(failure.__cause__, greenstalk.BeanstalkdError) and not stored
+            if refused or not sent:
                 raise
             raise PartlyPublished(str(failure), _texts(stored), len(puts)) from failure
         return _texts(stored)
