@@ -9,14 +9,7 @@ from pulpo_pool.errors import NoSuchJob, PartlyPublished, QueueUnavailable, Rese
 from pulpo_pool.queues import beanstalkd_evidence as evidence
 from pulpo_pool.queues import beanstalkd_people as people
 from pulpo_pool.queues import beanstalkd_replace
-from pulpo_pool.queues.adapter import (
-    AdapterOptions,
-    QueueAdapter,
-    Reservation,
-    Settled,
-    oldest,
-    priority_of,
-)
+from pulpo_pool.queues.adapter import AdapterOptions, QueueAdapter, Reservation, Settled
 from pulpo_pool.queues.beanstalkd_encoding import Encoding
 from pulpo_pool.queues.beanstalkd_link import (
     Put,
@@ -27,6 +20,7 @@ from pulpo_pool.queues.beanstalkd_link import (
 from pulpo_pool.queues.beanstalkd_replace import Draft
 from pulpo_pool.queues.beanstalkd_turns import Turns
 from pulpo_pool.queues.evidence import EvidenceStore
+from pulpo_pool.queues.records import oldest, priority_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
