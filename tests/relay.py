@@ -6,6 +6,7 @@ import contextlib
 import select
 import socket
 import threading
+import time
 
 
 class Relay:
@@ -21,9 +22,10 @@ class Relay:
         self.requests, self.replies = [], []
         self.silent = False  # a dead route: what is sent waits, the ends of lines as well
         self.refuses = False
+        self.rewrites = {}  # of replies, each once: what they say, what is passed on instead
         self.reply_ends = b""  # replies are passed on together, once they end so
         self._held_back = b""
-        self._cut = None
+        self._cut = self._stall = None
         self._stop, self._stopper = socket.socketpair()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -34,6 +36,10 @@ class Relay:
         has gone on.
         """
         self._cut = (text, reply, passed, instead or _cut)
+
+    def stall_before(self, text, seconds, *, reply=False):
+        """Pass nothing on for a time, when a chunk with this text comes by."""
+        self._stall = (text, reply, seconds)
 
     @property
     def cut_is_due(self):
@@ -83,7 +89,10 @@ class Relay:
             chunk = end.recv(1_048_576)
         except OSError:
             chunk = b""
+        self._stall_if_due(chunk, is_reply)
         passes, act = self._ruled(chunk, is_reply)
+        for text in [text for text in self.rewrites if is_reply and text in chunk]:
+            chunk = chunk.replace(text, self.rewrites.pop(text), 1)
         if chunk:
             (self.replies if is_reply else self.requests).append(chunk)
         if passes and is_reply and self.reply_ends:
@@ -101,6 +110,11 @@ class Relay:
                 with contextlib.suppress(OSError):
                     socket_.shutdown(socket.SHUT_RDWR)
                 socket_.close()
+
+    def _stall_if_due(self, chunk, is_reply):
+        if self._stall is not None and self._stall[1] == is_reply and self._stall[0] in chunk:
+            seconds, self._stall = self._stall[2], None
+            time.sleep(seconds)
 
     def _ruled(self, chunk, is_reply):
         """Return whether a chunk passes, and what to do then."""

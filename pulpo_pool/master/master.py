@@ -315,4 +315,5 @@ class Master:
             logger.info("draining: workers finish what they hold")
             self._reload.abandon()
             self._advance(PoolState.DRAINING)
+            self._crew.act(self._state)  # whoever hears of it may count on nobody reserving more
         return {"state": state_word(self._state)}

@@ -171,7 +171,11 @@ class BeanstalkdQueueAdapter(QueueAdapter):
         return f"beanstalkd {version}".replace('"', "")
 
     def numbering(self) -> Numbering:
-        """Return the server's life: without a log it counts jobs from 1 at every start."""
+        """Return the server's life: without a log it counts jobs from 1 at every start.
+
+        With one it counts on, but nothing tells whether two starts have read the same log. So
+        crashes are counted anew, rather than held against a job that only has the same number.
+        """
         self._check_usable()
         with self._line.talking as link:
             return link.numbering

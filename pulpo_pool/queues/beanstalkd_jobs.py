@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import greenstalk
 
@@ -17,6 +17,7 @@ from pulpo_pool.queues.beanstalkd_people import attempts
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from pulpo_pool.codec import Codec
     from pulpo_pool.queues.adapter import Settlement
     from pulpo_pool.queues.beanstalkd_link import Link
 
@@ -37,9 +38,24 @@ class BeanstalkdReservation(Reservation):
     __slots__ = ("_ask", "_facts", "link", "reserved_at")
 
     def __init__(
-        self, ask: Callable[[BeanstalkdReservation], None], link: Link, **fields: Any
+        self,
+        ask: Callable[[BeanstalkdReservation], None],
+        link: Link,
+        *,
+        job_id: str,
+        queue: str,
+        raw: bytes,
+        codec: Codec,
+        lease_end: float,
     ) -> None:
-        super().__init__(**fields)
+        # Not by way of super(): one is made for each job, and that doubles its price of 1 us.
+        self.job_id = job_id
+        self.queue = queue
+        self.raw = raw
+        self.codec = codec
+        self.crashes = self.token = 0
+        self.lease_end = lease_end
+        self._message = None
         self._ask = ask
         self._facts: greenstalk.StatsJob | None = None
         self.link = link

@@ -156,8 +156,7 @@ class Link:
             seconds = min(_LONGEST_WAIT, max(0, math.ceil(deadline - now)))
             self.parked = Parked(now, seconds, b"reserve-with-timeout %d\r\n" % seconds)
         if after:
-            self.wire.send_ahead((after, self.parked.command))
-            self.wire.forget_last()
+            self.wire.send_with(after, self.parked.command)
         else:
             self.wire.sendall(self.parked.command)
 

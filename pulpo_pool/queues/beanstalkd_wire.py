@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -36,7 +37,10 @@ class _Manners(NamedTuple):
 
 
 class Wire(socket.socket):
-    """A connected, non-blocking stream that waits `patience` seconds at most for its peer."""
+    """A connected stream that waits `patience` seconds at most for its peer.
+
+    The kernel keeps that time, so that a reply costs one system call and no poll before it.
+    """
 
     def __init__(self, family: int, kind: int, protocol: int, patience: float) -> None:
         super().__init__(family, kind, protocol)
@@ -47,6 +51,14 @@ class Wire(socket.socket):
         self._readable = select.poll()
         self._readable.register(self, select.POLLIN)
 
+    def be_patient(self) -> None:
+        """Block in the kernel from now on, for `patience` seconds at most."""
+        self.settimeout(None)
+        seconds = int(self.patience)
+        timeval = struct.pack("ll", seconds, max(1, int((self.patience - seconds) * 1_000_000)))
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+
     def send_ahead(self, commands: Iterable[bytes]) -> None:
         """Send several commands in one write; each is skipped when greenstalk sends it after.
 
@@ -56,9 +68,10 @@ class Wire(socket.socket):
         self._sent_ahead.extend(commands)
         self._send(b"".join(self._sent_ahead))
 
-    def forget_last(self) -> None:
-        """Do not expect the call of what was sent ahead last; `expect` says when it comes."""
-        self._sent_ahead.pop()
+    def send_with(self, command: bytes, following: bytes) -> None:
+        """Send a command ahead, and in the same write one whose call `expect` will announce."""
+        self._sent_ahead.append(command)
+        self._send(command + following)
 
     def expect(self, command: bytes) -> None:
         """Skip this command when it is sent: its reply is owed already."""
@@ -89,36 +102,25 @@ class Wire(socket.socket):
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Wait for bytes and read them; raise WaitEnded, or TimeoutError after `patience`."""
         manners, self._manners = self._manners, None
-        while True:
-            if manners is not None:
-                self._wait(manners)
-                manners = None
-            elif not self._readable.poll(self.patience * 1_000):
-                raise TimeoutError(f"no answer for {self.patience:g} seconds")
-            try:
-                received = super().recv_into(buffer, nbytes, flags)
-            except BlockingIOError:
-                continue
-            if self._unread_line:
-                self._check_first_line(bytes(buffer[:received]))
-            return received
+        if manners is not None:
+            self._wait(manners)
+        try:
+            received = super().recv_into(buffer, nbytes, flags)
+        except BlockingIOError:
+            raise TimeoutError(f"no answer for {self.patience:g} seconds") from None
+        if self._unread_line:
+            self._check_first_line(bytes(buffer[:received]))
+        return received
 
     # -- waiting ------------------------------------------------------------------------------
 
     def _send(self, data: Any) -> None:
         rest = memoryview(data)
-        while True:
+        while rest:
             try:
-                sent = self.send(rest)
+                rest = rest[self.send(rest) :]
             except BlockingIOError:
-                sent = 0
-            rest = rest[sent:]
-            if not rest:
-                return
-            writable = select.poll()
-            writable.register(self, select.POLLOUT)
-            if not writable.poll(self.patience * 1_000):
-                raise TimeoutError(f"takes nothing for {self.patience:g} seconds")
+                raise TimeoutError(f"takes nothing for {self.patience:g} seconds") from None
 
     def _wait(self, manners: _Manners) -> None:
         both = self._readable
@@ -161,7 +163,7 @@ def connect(host: str, port: int, patience: float) -> Wire:
             wire.close()
             failure = error
             continue
-        wire.setblocking(False)
+        wire.be_patient()
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A peer that vanished without a word is noticed in a minute, not in two hours.
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

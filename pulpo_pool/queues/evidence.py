@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pulpo_pool.errors import ConfigError, QueueError
-from pulpo_pool.queues.file_session import Schema
+from pulpo_pool.queues.file_session import PAGE_SIZE, Schema
 from pulpo_pool.queues.file_store import FileStore
 from pulpo_pool.queues.history import MOST_NEWEST, extended, read, written
 
@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 LARGEST: Final = 67_108_864  # bytes of the file; the oldest setbacks make room
 LONGEST_KEPT: Final = 30 * 86_400.0  # seconds
 
-_PAGE: Final = 4_096  # bytes; SQLite's own default
 _MOST_CRASHES: Final = 10_000  # told at once
 _SCHEMA: Final = Schema(
     application_id=0x50554C45,  # "PULE"
@@ -52,7 +51,7 @@ _SCHEMA: Final = Schema(
         CREATE INDEX setbacks_at ON setbacks (at);
         CREATE INDEX setbacks_crash ON setbacks (at) WHERE crash = 1;
     """,
-    settings=f"PRAGMA max_page_count = {LARGEST // _PAGE}",
+    settings=f"PRAGMA max_page_count = {LARGEST // PAGE_SIZE}",
 )
 # The worker that buries a job for its crashes knows more of the last one than the keeper.
 _ADD: Final = """

@@ -27,7 +27,7 @@ BUSY_TIMEOUT: Final = 20.0  # seconds; only adapters of one process ever wait th
 
 # A worker's transaction changes some three pages, which are checksummed and written whole: half of
 # SQLite's usual size saves a turn 3-5 us of 40 at any backlog, and costs publishing 1-3 us of 14.
-_PAGE_SIZE: Final = 2_048  # bytes
+PAGE_SIZE: Final = 2_048  # bytes
 _LARGEST_RESTING_LOG: Final = 67_108_864  # bytes the write-ahead log keeps when it is empty
 
 
@@ -197,7 +197,7 @@ class Session:
         with self._writers.opening(), self._writers.turn():
             is_ours = self._check_marks()
             if not is_ours:
-                self.cursor.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+                self.cursor.execute(f"PRAGMA page_size = {PAGE_SIZE}")
             (mode,) = self.cursor.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
                 raise QueueUnavailable(

@@ -93,6 +93,7 @@ class Worker:
 
     def __init__(self, seat: Seat, plan: WorkerPlan) -> None:
         self._seat = seat
+        self._life = seat.life  # looked at twice a job
         self._plan = plan
         self._settings = plan.settings
         self._told_to_stop = False
@@ -199,7 +200,7 @@ class Worker:
             if self._is_stopping():
                 self._while_queue_is_up(loop, loop.finish)
                 return self._leaving_reason()
-            if self._seat.life.order == Order.REST:
+            if self._life.order == Order.REST:
                 self._rest(loop)
             elif self._while_queue_is_up(loop, loop.turn):
                 empty_turns = 0
@@ -229,14 +230,14 @@ class Worker:
         self._while_queue_is_up(loop, loop.finish)
         self._report.show(Activity.IDLE, "resting")
         self._hygiene.tidy_signals()
-        if self._seat.life.order == Order.REST:
+        if self._life.order == Order.REST:
             self._nap(self._settings.sleep_duration)
         self._woken()
 
     def _before_wait(self) -> None:
         self._hygiene.tidy_signals()
         self._report.idle()
-        if self._told_to_stop or self._seat.life.order != Order.WORK:
+        if self._told_to_stop or self._life.order != Order.WORK:
             # The signal that said so may have come while a handler kept signals from us.
             with suppress(BlockingIOError):
                 os.write(self._seat.wakeup_end, b"!")
@@ -357,10 +358,10 @@ class Worker:
         last.start()
 
     def _is_stopping(self) -> bool:
-        return self._told_to_stop or self._seat.life.order == Order.LEAVE
+        return self._told_to_stop or self._life.order == Order.LEAVE
 
     def _leaving_reason(self) -> ExitReason:
-        life = self._seat.life
+        life = self._life
         return ExitReason(life.leave_as) if life.order == Order.LEAVE else ExitReason.OPERATOR
 
     def _stop_app(self) -> None:

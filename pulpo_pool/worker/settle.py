@@ -30,6 +30,9 @@ class Answer:
     error: BaseException | None = None
 
 
+_WELL: Final = Answer(RequestResult.success())  # made once: nearly every job ends so
+
+
 def answer_of(returned: object) -> Answer:
     """Read what a handler returned.
 
@@ -38,12 +41,12 @@ def answer_of(returned: object) -> Answer:
     well, since repeating finished work is worse than ignoring a value.
     """
     if returned is None:
-        return Answer(RequestResult.success())
+        return _WELL
     if isinstance(returned, RequestResult):
         return Answer(_checked(returned))
     if isinstance(returned, BaseException):
         return answer_of_failure(returned)
-    return Answer(RequestResult.success())
+    return _WELL
 
 
 def answer_of_failure(error: BaseException) -> Answer:

@@ -242,6 +242,25 @@ def test_a_job_published_with_a_shorter_lease_shortens_the_pace_of_touching(queu
 
 # -- cut lines --------------------------------------------------------------------------------
 
+
+def worked_off(queue, place, pending=None):
+    """Work as a worker does, through failures, until the server is empty; return what was done."""
+    done, failures = [], 0
+    deadline = time.monotonic() + 30
+    while (pending or counts(place) != QueueStats()) and time.monotonic() < deadline:
+        try:
+            settled, following = queue.settle_and_dequeue(pending, 0.1)
+        except QueueUnavailable:
+            failures += 1
+            continue
+        if settled is not Settled.NOTHING:
+            pending = None
+        if following is not None:
+            done.append(said(following))
+            pending = Commit(following)
+    return done, failures
+
+
 STEPS = {
     "before the settlement arrives": {"text": b"delete", "passed": False},
     "after the settlement arrived": {"text": b"delete"},
@@ -258,22 +277,67 @@ def test_a_line_cut_while_a_job_is_settled_loses_nothing_and_repeats_nothing(que
     done = [said(held)]
     cut = dict(STEPS[step])
     relay.cut_after(cut.pop("text"), **cut)
-    pending = Commit(held)
-    deadline = time.monotonic() + 20
-    while (pending or counts(relay) != QueueStats()) and time.monotonic() < deadline:
-        try:
-            settled, following = queue.settle_and_dequeue(pending, 0.1)
-        except QueueUnavailable:
-            continue
-        if settled is not Settled.NOTHING:
-            pending = None
-        if following is not None:
-            done.append(said(following))
-            pending = Commit(following)
+    done += worked_off(queue, relay, Commit(held))[0]
 
     assert not relay.cut_is_due
     assert done == [1, 2]
     assert counts(relay) == QueueStats()
+
+
+SLOW_STEPS = {
+    "a job is asked for": {"text": b"reserve"},
+    "a job is given": {"text": b"RESERVED", "reply": True},
+    "it is settled": {"text": b"delete"},
+    "it is told that it is settled": {"text": b"DELETED", "reply": True},
+}
+
+
+@pytest.mark.parametrize("step", SLOW_STEPS)
+def test_a_delay_at_each_step_of_a_jobs_life_is_waited_for(server, relay, step):
+    with adapter_at(relay, socket_timeout=20) as queue:
+        queue.enqueue_many([say(1), say(2)])
+        relay.stall_before(seconds=0.2, **SLOW_STEPS[step])
+        done, failures = worked_off(queue, server)
+
+    assert (done, failures) == ([1, 2], 0)
+
+
+@pytest.mark.parametrize("step", SLOW_STEPS)
+def test_a_black_hole_at_each_step_of_a_jobs_life_loses_nothing(server, relay, step):
+    """What was sent into it arrives when the route is back, long after it was given up."""
+    with adapter_at(relay, socket_timeout=0.2) as queue:
+        queue.enqueue_many([say(1), say(2)])
+        relay.stall_before(seconds=0.7, **SLOW_STEPS[step])
+        done, _ = worked_off(queue, server)
+
+    assert set(done) == {1, 2}
+    assert counts(server) == QueueStats()
+
+
+@pytest.mark.parametrize(
+    ("reply", "instead"),
+    [
+        (b"DELETED\r\n", b"DEL"),
+        (b"DELETED\r\n", b"RELEASED\r\n"),
+        (b"DELETED\r\n", b"\xff\x00\r\nDELETED\r\n"),
+        (b"RESERVED ", b"FOUND "),
+        (b"RESERVED 1", b"RESERVED one"),
+        (b"}}\r\n", b"}"),
+    ],
+    ids=["half a line", "another command's", "noise before it", "another's job", "no number",
+         "half a job"],
+)  # fmt: skip
+def test_a_reply_that_is_wrong_costs_the_connection_and_no_job(server, relay, reply, instead):
+    """In the middle of a life: the worker goes on with a new connection, which is in step."""
+    with adapter_at(relay, socket_timeout=0.5) as queue:
+        queue.enqueue_many([say(1), say(2)])
+        relay.rewrites[reply] = instead
+        done, failures = worked_off(queue, server)
+
+    assert not relay.rewrites
+    assert failures >= 1
+    assert set(done) == {1, 2}
+    assert counts(server) == QueueStats()
 
 
 def test_a_job_cut_off_is_rolled_back_and_buried_after_all(queue, relay):
