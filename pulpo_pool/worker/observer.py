@@ -25,8 +25,7 @@ class JobDone(NamedTuple):
     retry_reason: RetryReason | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PutBack:
+class PutBack(NamedTuple):
     """A job that was not begun, since its type is paused or it has just crashed: no attempt."""
 
     reservation: Reservation
