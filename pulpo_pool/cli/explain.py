@@ -23,8 +23,9 @@ from pulpo_pool.cli.options import (
 from pulpo_pool.cli.output import print_json, printable
 from pulpo_pool.cli.story import Facts, PoolSeen
 from pulpo_pool.errors import ConfigError, NoSuchJob, PoolNotRunning, PulpoPoolError
-from pulpo_pool.queues.adapter import JobState, describe
+from pulpo_pool.queues.adapter import JobState
 from pulpo_pool.queues.opening import check_url
+from pulpo_pool.queues.records import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,9 @@ from pulpo_pool.cli.filters import filter_options, job_filter
 from pulpo_pool.cli.options import examples, json_option, opened_queue, queue_options, state_option
 from pulpo_pool.cli.output import print_json, print_table
 from pulpo_pool.fingerprint import headline
-from pulpo_pool.queues.adapter import JobState, describe
+from pulpo_pool.queues.adapter import JobState
 from pulpo_pool.queues.letters import group_by_error, last_setback
+from pulpo_pool.queues.records import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

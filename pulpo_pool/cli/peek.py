@@ -9,7 +9,7 @@ import msgspec
 
 from pulpo_pool.cli.options import examples, json_option, opened_queue, queue_options
 from pulpo_pool.cli.output import print_json, printable
-from pulpo_pool.queues.adapter import describe
+from pulpo_pool.queues.records import describe
 
 
 @click.command(epilog=examples("pulpo-pool peek 17", "pulpo-pool peek 17 --json"))

@@ -7,14 +7,8 @@ import pytest
 from pulpo_pool.codec import Codec
 from pulpo_pool.contracts.bench import DEADLINE, HELD_BY, Bench, counts, drain, reserve, said
 from pulpo_pool.errors import JobReserved, MessageTooLarge, NoSuchJob, ReservationLost
-from pulpo_pool.queues.adapter import (
-    BuryReason,
-    JobState,
-    QueueAdapter,
-    QueueStats,
-    Rollback,
-    describe,
-)
+from pulpo_pool.queues.adapter import BuryReason, JobState, QueueAdapter, QueueStats, Rollback
+from pulpo_pool.queues.records import describe
 
 STRANGE_IDS = ("", "0", "-1", "999999", "9" * 40, "1.5", " 1", "abc", "٣", "1\0", "\udc80")
 

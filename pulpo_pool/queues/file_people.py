@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.errors import JobReserved, NoSuchJob
 from pulpo_pool.queues import history
-from pulpo_pool.queues.adapter import (
-    JobRecord,
-    JobState,
-    QueueStats,
-    named,
-    oldest,
-    priority_of,
-)
+from pulpo_pool.queues.adapter import JobRecord, JobState, QueueStats
 from pulpo_pool.queues.file_session import SQL
+from pulpo_pool.queues.records import named, oldest, priority_of
 
 if TYPE_CHECKING:
     import sqlite3

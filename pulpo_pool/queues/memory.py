@@ -21,12 +21,10 @@ from pulpo_pool.queues.adapter import (
     Rescued,
     Reservation,
     Rollback,
-    named,
-    oldest,
-    priority_of,
 )
 from pulpo_pool.queues.history import extended, setback_of, setback_of_rescue
 from pulpo_pool.queues.memory_store import Job, MemoryStore
+from pulpo_pool.queues.records import named, oldest, priority_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -5,20 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import random
-import select
-import signal
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tenacity import Retrying, retry_if_exception, stop_never, wait_random_exponential
-
 from pulpo_pool.circuits import CIRCUIT_LOCK, Circuits
 from pulpo_pool.errors import (
-    ConfigError,
     ExitCode,
-    QueueCorrupt,
     QueueError,
     QueueUnavailable,
 )
@@ -27,21 +20,20 @@ from pulpo_pool.metrics.catalogue import JobMetrics, enter_multiprocess
 from pulpo_pool.metrics.slot_values import tell_losses_to
 from pulpo_pool.metrics.unexported import warn_of_unexported
 from pulpo_pool.queues.adapter import Owner
-from pulpo_pool.scoreboard import Activity, ExitReason, Order, QueueLink, writing
+from pulpo_pool.scoreboard import Activity, ExitReason, QueueLink, writing
 from pulpo_pool.worker.boot import leave_boot_error
 from pulpo_pool.worker.crashes import CrashCheck
 from pulpo_pool.worker.hygiene import Hygiene
 from pulpo_pool.worker.lease import LeaseKeeper
 from pulpo_pool.worker.lifespan import Lifespan
 from pulpo_pool.worker.loop import LoopLimits, WorkerLoop
+from pulpo_pool.worker.orders import EXIT_FAILED, Orders
+from pulpo_pool.worker.patience import Leave, Patience
 from pulpo_pool.worker.report import WorkerReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import FrameType
-
-    from tenacity import RetryCallState
 
     from pulpo_pool.app.pulpo import Pulpo
     from pulpo_pool.clock import Clock
@@ -52,13 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXIT_LEFT: Final = 0  # as planned; the scoreboard says why
-EXIT_FAILED: Final = 1
 EXIT_BOOT_FAILED: Final = 3
-LONGEST_SILENCE: Final = 5.0  # seconds between two heartbeats of a worker without a job
-LONGEST_RECONNECT_WAIT: Final = 30.0  # seconds
-LAST_RECONNECT_WAIT: Final = 1.0  # the same, once told to leave with a job unsettled
-_ONLY_WAKE: Final = (signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT,
-                     signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +65,6 @@ def run_worker(seat: Seat, plan: WorkerPlan) -> int:
     return Worker(seat, plan).run()
 
 
-class _Leave(Exception):
-    """The worker was told to leave while it waited for its queue."""
-
-
 class Worker:
     """One life in a slot.
 
@@ -93,16 +75,14 @@ class Worker:
 
     def __init__(self, seat: Seat, plan: WorkerPlan) -> None:
         self._seat = seat
-        self._life = seat.life  # looked at twice a job
         self._plan = plan
         self._settings = plan.settings
-        self._told_to_stop = False
-        self._loop: WorkerLoop | None = None
-        self._patience = _jittered(plan.settings.max_empty_iterations)
+        self._orders = Orders(seat, plan.clock, plan.settings.drain_timeout)
+        self._most_empty_turns = _jittered(plan.settings.max_empty_iterations)
 
     def run(self) -> int:
         """Live; return the exit status. Nothing a handler or a queue does escapes."""
-        self._install_signals()
+        self._orders.listen()
         self._fields = set_up_logging(
             f"worker {self._seat.label}",
             level=self._settings.log_level,
@@ -111,14 +91,14 @@ class Worker:
         )
         count_lines_in(self._seat.work.log_lines)
         try:
-            self._loop = self._boot()
-        except _Leave:
+            loop = self._boot()
+        except Leave:
             return self._left(ExitReason.SHUTDOWN)
         except BaseException as error:  # noqa: BLE001 - an app may raise anything at import
             leave_boot_error(error, self._plan)
             return EXIT_BOOT_FAILED
         try:
-            reason = self._work(self._loop)
+            reason = self._work(loop)
         except Exception:
             logger.exception("the worker fails; its master replaces it")
             return EXIT_FAILED
@@ -149,7 +129,7 @@ class Worker:
         self._metrics.prepare(settings.queues, [h.request_type for h in self._app.registry])
         if seat.slot == 0:
             self._metrics.export_zeros()  # of one slot: all slots' zeros would cost each scrape
-        self._hygiene = Hygiene(self._signals, seat.wakeup_end, seat.stacks)
+        self._hygiene = Hygiene(self._orders.signals, seat.wakeup_end, seat.stacks)
         for hook in self._app.worker_start_hooks:
             hook()
         self._crashes = CrashCheck(
@@ -158,8 +138,11 @@ class Worker:
             self._plan.clock,
             max_crashes=settings.max_crashes,
         )
-        queue: QueueAdapter = self._until_it_works()(self._open)
-        self._lease = LeaseKeeper(queue, seat.lifeline, self._note_orphaned)
+        self._patience = Patience(
+            seat, self._orders, self._hygiene, self._metrics, self._plan.clock
+        )
+        queue: QueueAdapter = self._patience.until_it_works()(self._open)
+        self._lease = LeaseKeeper(queue, seat.lifeline, self._orders.note_orphaned)
         self._report = WorkerReport(
             seat,
             self._metrics,
@@ -178,7 +161,7 @@ class Worker:
                 on_expired=settings.on_expired,
             ),
             self._plan.clock,
-            stopping=self._is_stopping,
+            stopping=self._orders.is_stopping,
             crash_verdict=self._crashes.verdict,
             circuits=self._circuits(),
         )
@@ -186,6 +169,7 @@ class Worker:
         self._lease.start()
         self._report.show(Activity.IDLE, "idle")
         seat.ring()
+        self._patience.loop = loop
         return loop
 
     def _circuits(self) -> Circuits:
@@ -197,10 +181,10 @@ class Worker:
     def _work(self, loop: WorkerLoop) -> ExitReason:
         empty_turns = 0
         while True:
-            if self._is_stopping():
+            if self._orders.is_stopping():
                 self._while_queue_is_up(loop, loop.finish)
-                return self._leaving_reason()
-            if self._life.order == Order.REST:
+                return self._orders.leaving_reason()
+            if self._orders.is_resting():
                 self._rest(loop)
             elif self._while_queue_is_up(loop, loop.turn):
                 empty_turns = 0
@@ -209,9 +193,9 @@ class Worker:
                 ):
                     self._seat.ring()
                 self._hygiene.tidy_up()
-            elif not self._woken():
+            elif not self._orders.woken():
                 empty_turns += 1
-                if self._patience and empty_turns >= self._patience:
+                if self._most_empty_turns and empty_turns >= self._most_empty_turns:
                     return ExitReason.IDLE
 
     def _while_queue_is_up(self, loop: WorkerLoop, step: Callable[[], bool | None]) -> bool:
@@ -219,10 +203,10 @@ class Worker:
         try:
             return bool(step())
         except QueueUnavailable as error:
-            self._say_queue_is_away(error)
+            self._patience.say_queue_is_away(error)
         try:
-            return bool(self._until_it_works()(self._reconnect_and_take, loop, step))
-        except _Leave:
+            return bool(self._patience.until_it_works()(self._reconnect_and_take, loop, step))
+        except Leave:
             return False
 
     def _rest(self, loop: WorkerLoop) -> None:
@@ -230,14 +214,14 @@ class Worker:
         self._while_queue_is_up(loop, loop.finish)
         self._report.show(Activity.IDLE, "resting")
         self._hygiene.tidy_signals()
-        if self._life.order == Order.REST:
-            self._nap(self._settings.sleep_duration)
-        self._woken()
+        if self._orders.is_resting():
+            self._orders.nap(self._settings.sleep_duration)
+        self._orders.woken()
 
     def _before_wait(self) -> None:
         self._hygiene.tidy_signals()
         self._report.idle()
-        if self._told_to_stop or self._life.order != Order.WORK:
+        if not self._orders.is_working():
             # The signal that said so may have come while a handler kept signals from us.
             with suppress(BlockingIOError):
                 os.write(self._seat.wakeup_end, b"!")
@@ -262,107 +246,7 @@ class Worker:
         self._metrics.reconnected()
         return bool(step())
 
-    def _until_it_works(self) -> Retrying:
-        """Return what calls again and again, ever more slowly, while the queue is away.
-
-        What follows an opening is tried inside too: a full disk can be opened.
-        """
-        return Retrying(
-            retry=retry_if_exception(self._is_worth_waiting),
-            wait=wait_random_exponential(multiplier=0.1, max=LONGEST_RECONNECT_WAIT),
-            stop=stop_never,
-            sleep=self._nap_unless_leaving,
-            before_sleep=self._note_failed_try,
-            reraise=True,
-        )
-
-    def _is_worth_waiting(self, error: BaseException) -> bool:
-        """A queue may come back; what was wrong from the first is a mistake to report."""
-        if isinstance(error, QueueCorrupt | ConfigError):
-            return self._loop is not None
-        return isinstance(error, QueueUnavailable)
-
-    def _note_failed_try(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        self._say_queue_is_away(error)
-        self._seat.work.heartbeat = self._plan.clock.monotonic()
-        if self._loop is None:
-            # Booted, but without a queue: /readyz says so, and nothing is restarted for it.
-            self._seat.work.activity = Activity.IDLE
-            self._seat.ring()
-
-    def _say_queue_is_away(self, error: BaseException | None) -> None:
-        self._seat.work.queue_up = QueueLink.AWAY
-        self._metrics.queue_failed(error)
-        if isinstance(error, QueueCorrupt):
-            logger.error("the queue is unusable: %s", error)
-        else:
-            logger.warning("the queue is unavailable: %s", error)
-
-    def _nap_unless_leaving(self, seconds: float) -> None:
-        """Wait, and give up only when there is nothing left to settle.
-
-        A job that is done but not acknowledged is worth the rest of the drain timeout.
-        """
-        self._hygiene.tidy_signals()
-        self._leave_if_told()
-        self._nap(min(seconds, LAST_RECONNECT_WAIT) if self._is_stopping() else seconds)
-        self._woken()
-        self._leave_if_told()
-
-    def _leave_if_told(self) -> None:
-        if self._is_stopping() and not (self._loop and self._loop.has_unsettled):
-            raise _Leave
-
-    def _nap(self, seconds: float) -> None:
-        """Wait for a signal, the master's end or the time, with a heartbeat now and then."""
-        # A lifeline that has ended would end every nap at once.
-        watched = [self._seat.wakeup, *([] if self._told_to_stop else [self._seat.lifeline])]
-        while seconds > 0:
-            self._seat.work.heartbeat = self._plan.clock.monotonic()
-            if select.select(watched, [], [], min(seconds, LONGEST_SILENCE))[0]:
-                return
-            seconds -= LONGEST_SILENCE
-
-    # -- signals and leaving ------------------------------------------------------------------
-
-    def _install_signals(self) -> None:
-        """Note, never act: a handler that raised could tear a reply in two."""
-        look, leave = self._on_look, self._on_leave
-        self._signals = {
-            **dict.fromkeys((signal.SIGTERM, signal.SIGINT), leave),
-            **dict.fromkeys(_ONLY_WAKE, look),
-        }
-        for number, handler in self._signals.items():
-            signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-    def _on_leave(self, _number: int, _frame: FrameType | None) -> None:
-        self._told_to_stop = True
-
-    def _on_look(self, _number: int, _frame: FrameType | None) -> None:
-        """The wake-up descriptor has ended a wait already; the next turn reads the order."""
-
-    def _woken(self) -> bool:
-        """Empty the wake-up pipe; tell whether anything was in it."""
-        try:
-            return bool(os.read(self._seat.wakeup, 4_096))
-        except BlockingIOError:
-            return False
-
-    def _note_orphaned(self) -> None:
-        """Called from the lease thread: the master is gone, so nobody else keeps the deadline."""
-        self._told_to_stop = True
-        last = threading.Timer(self._settings.drain_timeout, os._exit, (EXIT_FAILED,))
-        last.daemon = True
-        last.start()
-
-    def _is_stopping(self) -> bool:
-        return self._told_to_stop or self._life.order == Order.LEAVE
-
-    def _leaving_reason(self) -> ExitReason:
-        life = self._life
-        return ExitReason(life.leave_as) if life.order == Order.LEAVE else ExitReason.OPERATOR
+    # -- leaving ------------------------------------------------------------------------------
 
     def _stop_app(self) -> None:
         self._lease.stop()

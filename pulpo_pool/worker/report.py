@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from setproctitle import setproctitle
 
 from pulpo_pool.outcomes import JobOutcome
-from pulpo_pool.queues.adapter import Bury, Rollback, since_when
+from pulpo_pool.queues.adapter import Bury, Rollback
+from pulpo_pool.queues.records import since_when
 from pulpo_pool.scoreboard import Activity, as_text, writing
 from pulpo_pool.worker.observer import JobDone, Observer, PutBack
 

@@ -92,7 +92,7 @@ def test_a_job_that_came_with_the_answer_before_it_does_not_hurry_the_next_settl
     """Its wait was over before it began; the deadline of that must not be that of the delete."""
     queue.enqueue_many([say(1), say(2)])
     first = queue.dequeue(5)
-    monkeypatch.setattr("pulpo_pool.queues.beanstalkd.ANSWER_GRACE", 0.0)
+    monkeypatch.setattr("pulpo_pool.queues.beanstalkd_turns.ANSWER_GRACE", 0.0)
     relay.reply_ends = b"}}\r\n"  # DELETED and the job in one piece
     _, second = queue.settle_and_dequeue(Commit(first), 5)
     relay.reply_ends = b""
@@ -664,6 +664,6 @@ def test_names_that_are_no_tubes_are_told(queue, name):
 
 def queue_place(queue):
     class Place:
-        host, port, _ = queue._address
+        host, port = queue._line.address
 
     return Place

@@ -9,7 +9,7 @@ import pytest
 from pulpo_pool.clock import ManualClock
 from pulpo_pool.message import Message
 from pulpo_pool.publishing import Publisher
-from pulpo_pool.queues.adapter import BuryReason, JobState, describe
+from pulpo_pool.queues.adapter import BuryReason, JobState
 from pulpo_pool.queues.letters import (
     JobFilter,
     fingerprint_of,
@@ -17,6 +17,7 @@ from pulpo_pool.queues.letters import (
     last_setback,
 )
 from pulpo_pool.queues.memory import MemoryQueueAdapter
+from pulpo_pool.queues.records import describe
 from pulpo_pool.setback import Setback
 
 HOUR = 3_600.0
