@@ -14,7 +14,7 @@ from benchmarks.contenders import contenders_for
 from benchmarks.drain import drain
 from benchmarks.harness import interleaved
 from benchmarks.life import life
-from benchmarks.report import save, table
+from benchmarks.report import against, save, table
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -49,6 +49,8 @@ def run_drain(options: argparse.Namespace) -> None:
     path = options.save or RESULTS / f"drain-{options.broker}.json"
     save(path, "drain", runs, jobs=jobs, backlog=backlog)
     print(table(runs))
+    print()
+    print(against(runs))
     print(f"\nraw results: {path}")
 
 

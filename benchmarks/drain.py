@@ -16,7 +16,8 @@ PATIENCE = 120.0  # seconds a drain may take
 
 def drain(contender: Contender, jobs: int, backlog: int) -> tuple[float, float, float]:
     """Return jobs/s, and the microseconds of CPU a job costs workers and server."""
-    contender.prepare(backlog)
+    jobs = min(jobs, contender.enough)
+    contender.prepare(min(backlog, contender.enough))
     contender.start()
     _until(contender, jobs // 10)
     workers, servers = contender.workers(), contender.servers()

@@ -53,6 +53,21 @@ def table(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
+def against(runs: Sequence[Run]) -> str:
+    """A Markdown table: us against each other contender of the same group, ratios of medians."""
+    lines = ["| us | against | jobs/s | CPU a job |", "| --- | --- | ---: | ---: |"]
+    names = list(dict.fromkeys(run.contender for run in runs))
+    by_name = {name: [run for run in runs if run.contender == name] for name in names}
+    for us in (name for name in names if name.startswith("pulpo-pool")):
+        own = by_name[us]
+        for name, others in by_name.items():
+            if name != us and others[0].baseline == own[0].baseline:
+                rate = _ratio(own, others, lambda run: run.jobs_per_second)
+                price = _ratio(own, others, lambda run: run.worker_cpu)
+                lines.append(f"| {us} | {name} | {rate} | {price} |")
+    return "\n".join(lines)
+
+
 def _spread(runs: Sequence[Run], value: Callable[[Run], float]) -> str:
     values = [value(run) for run in runs]
     digits = 0 if median(values) >= 1_000 else 1

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 APP = """
 import os
+import time
+
 from pulpo_pool import Pulpo
 
 pulpo = Pulpo()
@@ -31,7 +33,7 @@ out = os.open("done", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 @pulpo.job()
 def mark(n: int, to: str, subject: str) -> None:
-    os.write(out, b"%08d\\n" % n)
+    os.write(out, b"%020d\\n" % time.monotonic_ns())
 """
 _BATCH = 1_000
 
