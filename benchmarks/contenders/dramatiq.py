@@ -24,7 +24,7 @@ def mark(n, to, subject):
 publish = mark.send
 """
     command = ("dramatiq", "shop", "--processes", "2", "--threads", "1")
-    enough = 3_000
+    enough = 2_000
 
 
 class DramatiqAhead(Dramatiq):

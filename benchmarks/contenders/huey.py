@@ -32,4 +32,4 @@ publish = mark
         "process",
         "--quiet",
     )
-    enough = 20_000
+    enough = 5_000

@@ -46,7 +46,7 @@ class Peer(Contender):
     command: ClassVar[Sequence[str]]
     times: ClassVar[int] = 1
     baseline = "raw-greenstalk, 2"
-    enough = 5_000
+    enough = 3_000
 
     def open(self) -> None:
         self._running: list[subprocess.Popen[bytes]] = []
@@ -60,6 +60,19 @@ class Peer(Contender):
             [str(programs() / "python"), "-c", PUBLISH], cwd=self.folder, env=self.environment,
             input=bodies.encode(), stdout=subprocess.DEVNULL, check=True,
         )  # fmt: skip
+
+    def send(self, number: int) -> int:
+        if self._publisher is None:
+            self._publisher = subprocess.Popen(
+                [str(programs() / "python"), "-c", PUBLISH], cwd=self.folder, env=self.environment,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )  # fmt: skip
+        sender = self._publisher
+        assert sender.stdin is not None
+        assert sender.stdout is not None
+        sender.stdin.write(json.dumps(body_of(number)).encode() + b"\n")
+        sender.stdin.flush()
+        return int(sender.stdout.readline())
 
     def start(self) -> None:
         program, *arguments = self.command
@@ -79,6 +92,8 @@ class Peer(Contender):
         return [one for each in masters for one in (each, *each.children(recursive=True))]
 
     def close(self) -> None:
+        if self._publisher is not None:
+            self._publisher.communicate()  # the end of its input ends it
         family = self._family()
         for process in self._running:
             process.terminate()

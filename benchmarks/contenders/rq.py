@@ -30,7 +30,7 @@ def publish(**body):
 """
     command = ("rq", "worker", "--logging_level", "WARNING")
     times = 2
-    enough = 1_500
+    enough = 600
 
     def open(self) -> None:
         super().open()
