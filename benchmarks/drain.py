@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-from benchmarks.harness import cpu
+from benchmarks.harness import Run, cpu, until
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from benchmarks.harness import Contender
 
-LOOK = 0.002  # seconds between two looks at how far it is
-PATIENCE = 120.0  # seconds a drain may take
+
+@dataclass(frozen=True)
+class Drained(Run):
+    """CPU is microseconds a job, of all worker processes and of the server."""
+
+    jobs_per_second: float
+    worker_cpu: float
+    server_cpu: float
+
+    columns: ClassVar[Mapping[str, str]] = {
+        "jobs/s": "jobs_per_second",
+        "CPU us/job": "worker_cpu",
+        "server CPU": "server_cpu",
+    }
 
 
-def drain(contender: Contender, jobs: int, backlog: int) -> tuple[float, float, float]:
-    """Return jobs/s, and the microseconds of CPU a job costs workers and server."""
-    contender.prepare(backlog)
+def drain(contender: Contender, number: int, jobs: int, backlog: int) -> Drained:
+    """Measure round `number`; `jobs` and `backlog` are less for a slow contender."""
+    jobs = min(jobs, contender.enough)
+    contender.prepare(min(backlog, contender.enough))
     contender.start()
-    _until(contender, jobs // 10)
+    until(contender, jobs // 10)
     workers, servers = contender.workers(), contender.servers()
     first, used, served, began = (
         contender.jobs_done(), cpu(workers), cpu(servers), time.monotonic()
     )  # fmt: skip
-    _until(contender, jobs)
+    until(contender, jobs)
     used, served = cpu(workers) - used, cpu(servers) - served
     count, seconds = contender.jobs_done() - first, time.monotonic() - began
-    return count / seconds, used / count * 1e6, served / count * 1e6
-
-
-def _until(contender: Contender, jobs: int) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while contender.jobs_done() < jobs:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{contender.name}: {contender.jobs_done()} of {jobs} jobs are done")
-        time.sleep(LOOK)
+    prices = used / count * 1e6, served / count * 1e6
+    return Drained(contender.name, contender.baseline, number, count / seconds, *prices)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 NANOSECONDS = 1e9
+LOOK = 0.002  # seconds between two looks at how far it is
+PATIENCE = 120.0  # seconds that jobs may take
 
 
 def body_of(number: int) -> dict[str, object]:
@@ -26,7 +29,9 @@ def body_of(number: int) -> dict[str, object]:
     }
 
 
-LINE = b"%08d\n"  # what the handler appends for each job: the file's size tells how many are done
+LINE = (
+    b"%020d\n"  # the handler appends when it began, monotonic nanoseconds: the size tells how many
+)
 
 
 class Contender(ABC):
@@ -38,6 +43,7 @@ class Contender(ABC):
 
     name: ClassVar[str] | str
     baseline: ClassVar[str] = ""  # the contender that its ratios refer to
+    enough: ClassVar[int] = sys.maxsize  # jobs that suffice to measure a slow one
 
     def __init__(self) -> None:
         self.folder = Path()
@@ -73,27 +79,31 @@ class Contender(ABC):
         return ()
 
     @abstractmethod
+    def send(self, number: int) -> int:
+        """Publish one job by an open connection; return when, in monotonic nanoseconds."""
+
+    @abstractmethod
     def close(self) -> None:
         """End all that was started."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement of one contender."""
+    """One measurement of one contender; a benchmark adds its figures."""
 
     contender: str
     baseline: str
     round: int
-    jobs_per_second: float
-    worker_cpu: float  # microseconds a job
-    server_cpu: float  # microseconds a job
+
+    columns: ClassVar[Mapping[str, str]]  # of its table: title to attribute
+
+
+AnyRun = TypeVar("AnyRun", bound=Run)
 
 
 def interleaved(
-    contenders: Sequence[Contender],
-    rounds: int,
-    measure: Callable[[Contender], tuple[float, float, float]],
-) -> list[Run]:
+    contenders: Sequence[Contender], rounds: int, measure: Callable[[Contender, int], AnyRun]
+) -> list[AnyRun]:
     """Measure A B C A B C: what disturbs a shared machine then disturbs all alike."""
     runs = []
     for number in range(rounds):
@@ -102,14 +112,21 @@ def interleaved(
                 contender.folder = Path(folder)
                 try:
                     contender.open()
-                    rate, worker_cpu, server_cpu = measure(contender)
+                    run = measure(contender, number)
                 finally:
                     contender.close()
-            run = Run(contender.name, contender.baseline, number, rate, worker_cpu, server_cpu)
-            print(f"round {number}: {run.contender:30} {rate:10,.0f}/s {worker_cpu:7.1f} us",
-                  file=sys.stderr)  # fmt: skip
+            print(run, file=sys.stderr)
             runs.append(run)
     return runs
+
+
+def until(contender: Contender, jobs: int) -> None:
+    """Wait until so many jobs are done."""
+    deadline = time.monotonic() + PATIENCE
+    while contender.jobs_done() < jobs:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{contender.name}: {contender.jobs_done()} of {jobs} jobs are done")
+        time.sleep(LOOK)
 
 
 def cpu(pids: Iterable[int]) -> float:

@@ -11,9 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
-from servers import Beanstalkd  # the tests' own: one way to start a server
+from servers import (  # the tests' own: one way to start a server
+    Beanstalkd,
+    found,
+    free_port,
+)
 
-__all__ = ["Beanstalkd", "put_all"]
+__all__ = ["Beanstalkd", "found", "free_port", "put_all"]
 
 _BATCH = 1_000
 

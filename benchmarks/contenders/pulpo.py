@@ -7,10 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.contenders.beanstalkd import Beanstalkd
-from benchmarks.harness import Contender, body_of
+from benchmarks.harness import LOOK, PATIENCE, Contender, body_of
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.master.rundir import socket_path
 from pulpo_pool.message import Message
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from pulpo_pool.queues.adapter import QueueAdapter
+
 APP = """
 import os
+import time
+
 from pulpo_pool import Pulpo
 
 pulpo = Pulpo()
@@ -31,7 +36,7 @@ out = os.open("done", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 @pulpo.job()
 def mark(n: int, to: str, subject: str) -> None:
-    os.write(out, b"%08d\\n" % n)
+    os.write(out, b"%020d\\n" % time.monotonic_ns())
 """
 _BATCH = 1_000
 
@@ -94,20 +99,40 @@ class PulpoContender(Contender):
         self.count = workers
         self.name = f"pulpo-pool on {self.engine}, {workers}"
         self.pool: Pool | None = None
+        self._queue: QueueAdapter | None = None
 
     def prepare(self, jobs: int) -> None:
         assert self.pool is not None
         self.pool.publish(jobs)
+
+    def send(self, number: int) -> int:
+        assert self.pool is not None
+        if self._queue is None:
+            self._queue = open_queue(self.pool.broker)
+        publisher = Publisher(self._queue, SystemClock())
+        message = Message(request_type="mark", body=body_of(number))
+        began = time.monotonic_ns()
+        publisher.publish(message)
+        return began
 
     def start(self) -> None:
         assert self.pool is not None
         self.pool.start()
 
     def workers(self) -> Sequence[int]:
+        """Wait for all of them: the CPU of one that comes up late would not be counted."""
         assert self.pool is not None
-        return list(self.pool.up().values())
+        deadline = time.monotonic() + PATIENCE
+        while len(up := self.pool.up()) < self.count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name}: {len(up)} workers are up")
+            time.sleep(LOOK)
+        return list(up.values())
 
     def close(self) -> None:
+        if self._queue is not None:
+            self._queue.close()
+            self._queue = None
         if self.pool is not None:
             self.pool.stop()
             self.pool = None

@@ -6,8 +6,11 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+
+import greenstalk
 
 from benchmarks.contenders.beanstalkd import Beanstalkd, put_all
 from benchmarks.contenders.loops import SQLITE_SCHEMA
@@ -15,6 +18,8 @@ from benchmarks.harness import Contender, body_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+INSERT = "INSERT INTO jobs (state, body) VALUES (0, ?)"
 
 
 class RawLoop(Contender):
@@ -58,6 +63,7 @@ class OnBeanstalkd(RawLoop):
 
     def open(self) -> None:
         self._server = Beanstalkd().start()
+        self._client = greenstalk.Client((self._server.host, self._server.port))
 
     def prepare(self, jobs: int) -> None:
         put_all(self._server, (json.dumps(body_of(n)).encode() for n in range(jobs)))
@@ -65,11 +71,18 @@ class OnBeanstalkd(RawLoop):
     def arguments(self) -> list[str]:
         return [self._server.host, str(self._server.port)]
 
+    def send(self, number: int) -> int:
+        body = json.dumps(body_of(number))
+        began = time.monotonic_ns()
+        self._client.put(body)
+        return began
+
     def servers(self) -> Sequence[int]:
         return [self._server.process.pid]
 
     def close(self) -> None:
         super().close()
+        self._client.close()
         self._server.kill()
 
 
@@ -97,14 +110,23 @@ class RawSqlite(RawLoop):
     def open(self) -> None:
         self._path = self.folder / "raw.db"
 
+        self._database = sqlite3.connect(self._path, timeout=60)
+        self._database.executescript(SQLITE_SCHEMA)
+
     def prepare(self, jobs: int) -> None:
-        with sqlite3.connect(self._path) as database:
-            database.executescript(SQLITE_SCHEMA)
-            database.executemany(
-                "INSERT INTO jobs (state, body) VALUES (0, ?)",
-                ((json.dumps(body_of(n)),) for n in range(jobs)),
-            )
-        database.close()
+        with self._database as database:
+            database.executemany(INSERT, ((json.dumps(body_of(n)),) for n in range(jobs)))
+
+    def send(self, number: int) -> int:
+        body = json.dumps(body_of(number))
+        began = time.monotonic_ns()
+        with self._database as database:
+            database.execute(INSERT, (body,))
+        return began
+
+    def close(self) -> None:
+        super().close()
+        self._database.close()
 
     def arguments(self) -> list[str]:
         return [str(self._path)]
