@@ -44,10 +44,12 @@ def generations(pool: PoolProcess) -> set[int]:
     return {worker["generation"] for worker in pool.status()["workers"]}
 
 
-def fruitful_template(pool: PoolProcess) -> int | None:
+def fruitful_template(pool: PoolProcess, *, after: int | None) -> int | None:
+    """Return the pid of a template, another than the one before, whose workers are up."""
     status = pool.status()
     born = {worker["generation"] for worker in status["workers"] if worker["state"] == "idle"}
     templates = [s for s in status["services"] if s["role"] == "template" and s["pid"]]
+    templates = [s for s in templates if s["pid"] != after]
     return next((s["pid"] for s in templates if s["generation"] in born), None)
 
 
@@ -156,9 +158,12 @@ def test_a_template_that_is_killed_again_and_again_costs_no_job(tmp_path: Path):
     """Killed at whatever step it is, also in the middle of a spawn, nobody stays who is unknown."""
     arguments = ("-w", "4", "--max-empty-iterations", "1", "--sleep-duration", "0.1")
     with PoolProcess(tmp_path, *arguments, app=APP).ready() as pool:
+        pid = None
         for round_ in range(8):
             # One that has given birth: a template that dies before that backs off, as it should.
-            pid = eventually(lambda: fruitful_template(pool), what="a template forks workers")
+            pid = eventually(
+                lambda pid=pid: fruitful_template(pool, after=pid), what="a template forks workers"
+            )
             os.kill(pid, signal.SIGKILL)
             pool.publish("mark", ({"n": 50 * round_ + n} for n in range(50)))
         eventually(pool.empty, what="all jobs are done")
