@@ -109,14 +109,7 @@ class Worker:
 
     def _boot(self) -> WorkerLoop:
         seat, settings = self._seat, self._settings
-        with writing(seat.work):
-            row = seat.work
-            row.serial = seat.serial
-            row.activity = Activity.BOOTING
-            row.heartbeat = self._plan.clock.monotonic()
-            row.jobs_done = row.queue_up = 0
-            row.busy_since = 0.0
-            row.asks = row.asked_after = row.fresh_memory = row.memory = 0
+        self._show_booting()
         enter_multiprocess(self._plan.metrics_directory, seat.label)
         # First: a name that an app's metric takes as well then fails in the app's own line.
         self._metrics = self._plan.make_metrics()
@@ -151,26 +144,39 @@ class Worker:
             self._plan.clock,
             redacts=bool(self._app.redactors),
         )
-        loop = WorkerLoop(
-            queue,
-            self._app,
-            self._report,
-            LoopLimits(
-                sleep_duration=settings.sleep_duration,
-                max_attempts=settings.max_attempts,
-                on_expired=settings.on_expired,
-            ),
-            self._plan.clock,
-            stopping=self._orders.is_stopping,
-            crash_verdict=self._crashes.verdict,
-            circuits=self._circuits(),
-        )
+        loop = self._loop_over(queue)
         self._lifespan = Lifespan(settings, seat.work, self._plan.clock.monotonic())
         self._lease.start()
         self._report.show(Activity.IDLE, "idle")
         seat.ring()
         self._patience.loop = loop
         return loop
+
+    def _show_booting(self) -> None:
+        """Begin this life's row: what the one before wrote is not this one's."""
+        with writing(self._seat.work) as row:
+            row.serial = self._seat.serial
+            row.activity = Activity.BOOTING
+            row.heartbeat = self._plan.clock.monotonic()
+            row.jobs_done = row.queue_up = 0
+            row.busy_since = 0.0
+            row.asks = row.asked_after = row.fresh_memory = row.memory = 0
+
+    def _loop_over(self, queue: QueueAdapter) -> WorkerLoop:
+        return WorkerLoop(
+            queue,
+            self._app,
+            self._report,
+            LoopLimits(
+                sleep_duration=self._settings.sleep_duration,
+                max_attempts=self._settings.max_attempts,
+                on_expired=self._settings.on_expired,
+            ),
+            self._plan.clock,
+            stopping=self._orders.is_stopping,
+            crash_verdict=self._crashes.verdict,
+            circuits=self._circuits(),
+        )
 
     def _circuits(self) -> Circuits:
         lock = self._plan.metrics_directory.parent.absolute() / CIRCUIT_LOCK
