@@ -15,9 +15,6 @@ from pool import PoolProcess, eventually, is_gone
 from servers import Beanstalkd
 from shops import SHOP
 
-from pulpo_pool import Message
-from pulpo_pool.clock import SystemClock
-from pulpo_pool.publishing import Publisher
 from pulpo_pool.queues.adapter import JobState
 from pulpo_pool.queues.opening import open_queue
 
@@ -66,11 +63,6 @@ class BeanstalkdPool(PoolProcess):
 
     def queue(self):
         return open_queue(self.url)
-
-    def publish(self, request_type, bodies, **header):
-        with self.queue() as queue:
-            messages = [Message(request_type=request_type, body=body, **header) for body in bodies]
-            Publisher(queue, SystemClock()).publish_many(messages)
 
     def evened_out(self):
         """Tell whether the server has nothing left of what the pool is to do."""

@@ -16,9 +16,6 @@ from relay import Relay
 from servers import Beanstalkd
 from shops import SHOP
 
-from pulpo_pool import Message
-from pulpo_pool.clock import SystemClock
-from pulpo_pool.publishing import Publisher
 from pulpo_pool.queues.opening import open_queue
 
 
@@ -34,9 +31,7 @@ class RoutedPool(PoolProcess):
         return open_queue(self.url)
 
     def publish(self, request_type, numbers):
-        with self.queue() as queue:
-            messages = [Message(request_type=request_type, body={"n": n}) for n in numbers]
-            Publisher(queue, SystemClock()).publish_many(messages)
+        super().publish(request_type, [{"n": n} for n in numbers])
 
 
 @pytest.fixture

@@ -7,12 +7,9 @@ import sys
 from collections import Counter
 
 from loops import Bench
-from pool import PoolProcess, publish
+from pool import PoolProcess, publish, publish_to
 from servers import Beanstalkd, needed
 
-from pulpo_pool import Message
-from pulpo_pool.clock import SystemClock
-from pulpo_pool.publishing import Publisher
 from pulpo_pool.queues.opening import open_queue
 from pulpo_pool.worker.observer import Observer
 
@@ -74,8 +71,7 @@ def test_system_calls_of_a_job_on_beanstalkd(tmp_path):
     """One write and, as the server answers in one or in two pieces, a read for each."""
     with Beanstalkd() as server:
         with open_queue(server.url) as queue:
-            messages = [Message(request_type="mark", body={"n": n}) for n in range(JOBS)]
-            Publisher(queue, SystemClock()).publish_many(messages)
+            publish_to(queue, "mark", [{"n": n} for n in range(JOBS)])
         calls = traced(tmp_path, "--broker", server.url)
 
     assert calls.pop("sendto") <= 1.05

@@ -12,12 +12,9 @@ from contextlib import closing, contextmanager
 from itertools import count
 
 import pytest
-from pool import PoolProcess, eventually
+from pool import PoolProcess, eventually, publish_to
 from shops import SHOP
 
-from pulpo_pool import Message
-from pulpo_pool.clock import SystemClock
-from pulpo_pool.publishing import Publisher
 from pulpo_pool.queues.adapter import JobState, QueueStats
 from pulpo_pool.queues.opening import file_url, open_queue
 
@@ -222,9 +219,8 @@ def test_a_full_disk_is_named_and_waited_for_without_haste(tmp_path):
             pool.ready()
             pids = sorted(pool.worker_pids())
             pool.ask("pause")
-            jobs = [Message(request_type="note", body={"n": n}) for n in range(50)]
             with open_queue(url) as queue:
-                Publisher(queue, SystemClock()).publish_many(jobs)
+                publish_to(queue, "note", [{"n": n} for n in range(50)])
             fill(disk / "filler")
             pool.ask("resume")
             eventually(lambda: "the disk is full" in pool.log, what="the log says it")
@@ -273,8 +269,7 @@ def test_a_job_that_is_done_but_not_settled_outlives_a_full_disk(tmp_path):
         url = file_url(str(disk / "queue.db"))
         arguments = ("-w", "1", "--drain-timeout", "600", "--broker", url)
         with PoolProcess(tmp_path, *arguments, app=SHOP) as pool, open_queue(url) as queue:
-            job = Message(request_type="hold", body={"n": 1})
-            Publisher(queue, SystemClock()).publish_many([job])
+            publish_to(queue, "hold", [{"n": 1}])
             eventually(lambda: pool.lines("started"), what="the handler runs")
             fill(disk / "filler")
             pool.let_go()
