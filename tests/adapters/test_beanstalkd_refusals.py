@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 
 import pytest
 from relay import Relay
+from sayings import said, say
 from servers import Beanstalkd
 
 from pulpo_pool.errors import NoSuchJob, PartlyPublished, QueueUnavailable, ReservationLost
-from pulpo_pool.message import Message
 from pulpo_pool.queues.adapter import (
     Bury,
     BuryReason,
@@ -25,15 +24,6 @@ from pulpo_pool.queues.beanstalkd import BeanstalkdQueueAdapter
 
 HEAP = 16_382  # jobs after which a tube's heap must grow by a quarter of a megabyte
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="a living process is limited by prlimit")
-
-
-def say(text, **fields):
-    message = Message(request_type="say", body={"text": text}, **fields)
-    return message.stamped(id=f"id-{text}", queue=message.queue, published_at=time.time())
-
-
-def said(reservation):
-    return reservation and reservation.message.body["text"]
 
 
 def adapter_at(place, **options):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import greenstalk
 import pytest
 from relay import Relay
+from sayings import said, say
 from servers import Beanstalkd, free_port
 
 from pulpo_pool.clock import SystemClock
@@ -24,7 +25,6 @@ from pulpo_pool.errors import (
     QueueUnavailable,
     ReservationLost,
 )
-from pulpo_pool.message import Message
 from pulpo_pool.queues.adapter import BuryReason, Commit, JobState, QueueStats, Rollback, Settled
 from pulpo_pool.queues.beanstalkd import BeanstalkdQueueAdapter
 from pulpo_pool.queues.opening import check_url, open_queue
@@ -51,15 +51,6 @@ def queue(relay):
 def adapter_at(place, **options):
     options.setdefault("socket_timeout", 1.0)
     return BeanstalkdQueueAdapter(place.host, place.port, **options)
-
-
-def say(text, **fields):
-    message = Message(request_type="say", body={"text": text}, **fields)
-    return message.stamped(id=f"id-{text}", queue=message.queue, published_at=time.time())
-
-
-def said(reservation):
-    return reservation and reservation.message.body["text"]
 
 
 def counts(place):

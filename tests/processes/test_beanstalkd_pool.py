@@ -16,7 +16,6 @@ from servers import Beanstalkd
 from shops import SHOP
 
 from pulpo_pool.queues.adapter import JobState
-from pulpo_pool.queues.opening import open_queue
 
 CRASH_SHOP = (
     SHOP
@@ -58,11 +57,7 @@ class BeanstalkdPool(PoolProcess):
     """A pool whose queue is a tube."""
 
     def __init__(self, folder, server, *arguments, query="", **options):
-        self.url = server.url + query
-        super().__init__(folder, "--broker", self.url, *arguments, **options)
-
-    def queue(self):
-        return open_queue(self.url)
+        super().__init__(folder, *arguments, broker=server.url + query, **options)
 
     def evened_out(self):
         """Tell whether the server has nothing left of what the pool is to do."""
@@ -184,7 +179,7 @@ def test_jobs_that_kill_their_workers_are_buried_after_three(tmp_path, server):
             what="the first two crashes of each are counted",
         )
         buries = pool.counted("pulpo_job_buries_total", reason="crashed")
-        listed = pool.command("list", "--state", "buried", "--json", "--broker", pool.url)
+        listed = pool.command("list", "--state", "buried", "--json", "--broker", pool.broker)
         log = pool.log
     jobs = [json.loads(line) for line in listed.stdout.splitlines()]
     histories = [job["history"] for job in jobs]
@@ -211,7 +206,7 @@ def test_crashes_are_remembered_by_the_next_start_of_the_pool_and_forgiven_by_a_
         pool.ready()
         pool.publish("crash_thrice_and_hang", [{"n": 1}])
         eventually(lambda: pool.stats().buried == 1, what="it is buried")
-        kicked = pool.command("kick", "--all", "--broker", pool.url)
+        kicked = pool.command("kick", "--all", "--broker", pool.broker)
         eventually(lambda: len(pool.numbers("crashed")) == 4, what="it ran again, and hangs")
         eventually(lambda: "crashes so far 3" in pool.log, what="the third is written down")
         pool.kill_all()
