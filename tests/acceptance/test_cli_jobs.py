@@ -12,9 +12,7 @@ import time
 from contextlib import contextmanager, suppress
 
 import pytest
-from click.testing import CliRunner
 
-from pulpo_pool.cli.main import cli
 from pulpo_pool.codec import Codec
 from pulpo_pool.message import Message
 from pulpo_pool.publishing import Publisher
@@ -32,36 +30,7 @@ INTERRUPTIBLE = [  # also where the tests themselves run in the background of a 
 ]
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty folder to work in, without settings in the environment."""
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("PULPO_POOL_") or name in {"WEB_CONCURRENCY", "PS", "DYNO"}:
-            monkeypatch.delenv(name)
-    return tmp_path
-
-
-@pytest.fixture
-def call():
-    """Call the program in this process; return exit code, stdout and stderr."""
-
-    def call(*arguments, stdin=None):
-        return CliRunner().invoke(cli, list(arguments), input=stdin)
-
-    return call
-
-
-@pytest.fixture
-def lines(call):
-    """Call the program with --json; return the objects it printed."""
-
-    def lines(*arguments, stdin=None):
-        result = call(*arguments, "--json", stdin=stdin)
-        assert result.exit_code == 0, result.stderr
-        return [json.loads(line) for line in result.stdout.splitlines()]
-
-    return lines
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture

@@ -16,10 +16,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from servers import Beanstalkd
 
-from pulpo_pool.cli.main import cli
 from pulpo_pool.message import Message
 from pulpo_pool.publishing import Publisher
 from pulpo_pool.queues.adapter import BuryReason, JobState
@@ -40,14 +38,10 @@ TRACEBACK = (
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty folder to work in, without settings or an editor in the environment."""
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("PULPO_POOL_") or name in {"EDITOR", "VISUAL", "PS", "DYNO"}:
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    return tmp_path
+def folder(folder, monkeypatch):
+    """The same folder for what an editor is given, too."""
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
 
 
 @pytest.fixture(params=["file", "beanstalkd"])
@@ -92,28 +86,6 @@ def letters(queue):
         queue.bury(queue.dequeue(20), reason=reason, error=error)
         found.append(job_id)
     return found
-
-
-@pytest.fixture
-def call():
-    """Call the program in this process; return exit code, stdout and stderr."""
-
-    def call(*arguments, stdin=None):
-        return CliRunner().invoke(cli, list(arguments), input=stdin)
-
-    return call
-
-
-@pytest.fixture
-def lines(call):
-    """Call the program with --json; return the objects it printed."""
-
-    def lines(*arguments):
-        result = call(*arguments, "--json")
-        assert result.exit_code == 0, result.stderr
-        return [json.loads(line) for line in result.stdout.splitlines()]
-
-    return lines
 
 
 def ids(jobs):

@@ -31,13 +31,7 @@ from pulpo_pool.settings import load_settings
 GIB = 1_073_741_824
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("PULPO_POOL_") or name in {"WEB_CONCURRENCY", "PS", "DYNO", "PORT"}:
-            monkeypatch.delenv(name)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture
