@@ -36,6 +36,14 @@ if TYPE_CHECKING:
     from pulpo_pool.queues.adapter import JobRecord, QueueAdapter
 
 PATIENCE = 30.0  # seconds a condition may take on a busy machine before a test fails
+INTERRUPTIBLE = [  # also where the tests themselves run in the background of a shell
+    sys.executable,
+    "-c",
+    (
+        "import signal as s; s.signal(s.SIGINT, s.default_int_handler)\n"
+        "from pulpo_pool.cli.entry import main; main()"
+    ),
+]
 
 
 def eventually(condition: Callable[[], Any], within: float = PATIENCE, what: str = "") -> Any:

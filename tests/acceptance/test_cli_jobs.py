@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager, suppress
 
 import pytest
+from pool import INTERRUPTIBLE
 
 from pulpo_pool.codec import Codec
 from pulpo_pool.message import Message
@@ -20,14 +21,6 @@ from pulpo_pool.queues.adapter import BuryReason, JobState
 from pulpo_pool.queues.opening import open_queue
 
 PROGRAM = [sys.executable, "-m", "pulpo_pool"]
-INTERRUPTIBLE = [  # also where the tests themselves run in the background of a shell
-    sys.executable,
-    "-c",
-    (
-        "import signal as s; s.signal(s.SIGINT, s.default_int_handler)\n"
-        "from pulpo_pool.cli.entry import main; main()"
-    ),
-]
 
 
 pytestmark = pytest.mark.usefixtures("folder")

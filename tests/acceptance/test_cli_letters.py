@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pool import INTERRUPTIBLE
 from servers import Beanstalkd
 
 from pulpo_pool.message import Message
@@ -23,14 +24,6 @@ from pulpo_pool.publishing import Publisher
 from pulpo_pool.queues.adapter import BuryReason, JobState
 from pulpo_pool.queues.opening import open_queue
 
-INTERRUPTIBLE = [  # also where the tests themselves run in the background of a shell
-    sys.executable,
-    "-c",
-    (
-        "import signal as s; s.signal(s.SIGINT, s.default_int_handler)\n"
-        "from pulpo_pool.cli.entry import main; main()"
-    ),
-]
 TRACEBACK = (
     'Traceback (most recent call last):\n  File "/app/shop.py", line 3, in send\n'
     "    raise ValueError\nValueError: no customer {} in '\x1b[2J'\n"

@@ -20,10 +20,7 @@ from pulpo_pool.cli.main import cli
 MAIL = [{"to": "a@example.org"}]
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture
