@@ -52,3 +52,18 @@ while Path("block").exists():
     time.sleep(0.005)
 """
 )
+
+# With a job that kills its worker each time it runs.
+CRASH_SHOP: Final = (
+    SHOP
+    + """
+import ctypes, signal, sys
+from pulpo_pool import JobContext
+
+
+@pulpo.job()
+def crash(n=0):
+    append("crashed", n, os.getpid())
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+)

@@ -13,22 +13,13 @@ import psutil
 import pytest
 from pool import PoolProcess, eventually, is_gone
 from servers import Beanstalkd
-from shops import SHOP
+from shops import CRASH_SHOP, SHOP
 
 from pulpo_pool.queues.adapter import JobState
 
-CRASH_SHOP = (
-    SHOP
+APP = (
+    CRASH_SHOP
     + """
-import signal
-from pulpo_pool import JobContext
-
-
-@pulpo.job()
-def crash(n=0):
-    append("crashed", n, os.getpid())
-    os.kill(os.getpid(), signal.SIGKILL)
-
 
 @pulpo.job()
 def crash_thrice_and_hang(n):
@@ -154,7 +145,7 @@ def test_a_resting_pool_takes_nothing_from_the_server(tmp_path, server):
 
 def test_a_killed_workers_job_is_back_at_once(tmp_path, server):
     """Long before its lease ends, and with the crash counted."""
-    with BeanstalkdPool(tmp_path, server, "-w", "1", query="?lease=3600", app=CRASH_SHOP) as pool:
+    with BeanstalkdPool(tmp_path, server, "-w", "1", query="?lease=3600", app=APP) as pool:
         pool.ready()
         pool.publish("crash_once", [{"n": 7}])
         eventually(lambda: pool.lines("crashes"), what="it ran again")
@@ -168,7 +159,7 @@ def test_a_killed_workers_job_is_back_at_once(tmp_path, server):
 
 def test_jobs_that_kill_their_workers_are_buried_after_three(tmp_path, server):
     """Though other workers get them before the master has seen who died; the good ones flow."""
-    with BeanstalkdPool(tmp_path, server, "-w", "4", app=CRASH_SHOP) as pool:
+    with BeanstalkdPool(tmp_path, server, "-w", "4", app=APP) as pool:
         pool.ready()
         pool.publish("crash", [{"n": n} for n in range(5)], priority=1)
         pool.publish("note", [{"n": n} for n in range(100)])
@@ -202,7 +193,7 @@ def test_jobs_that_kill_their_workers_are_buried_after_three(tmp_path, server):
 def test_crashes_are_remembered_by_the_next_start_of_the_pool_and_forgiven_by_a_kick(
     tmp_path, server
 ):
-    with BeanstalkdPool(tmp_path, server, "-w", "1", "--max-crashes", "2", app=CRASH_SHOP) as pool:
+    with BeanstalkdPool(tmp_path, server, "-w", "1", "--max-crashes", "2", app=APP) as pool:
         pool.ready()
         pool.publish("crash_thrice_and_hang", [{"n": 1}])
         eventually(lambda: pool.stats().buried == 1, what="it is buried")
@@ -211,7 +202,7 @@ def test_crashes_are_remembered_by_the_next_start_of_the_pool_and_forgiven_by_a_
         eventually(lambda: "crashes so far 3" in pool.log, what="the third is written down")
         pool.kill_all()
     (tmp_path / "again").touch()
-    with BeanstalkdPool(tmp_path, server, "-w", "1", "--max-crashes", "2", app=CRASH_SHOP) as pool:
+    with BeanstalkdPool(tmp_path, server, "-w", "1", "--max-crashes", "2", app=APP) as pool:
         eventually(lambda: pool.stats().buried == 1, what="it is buried again")
 
     assert kicked.returncode == 0, kicked.stderr
@@ -309,9 +300,7 @@ def test_a_job_longer_than_its_lease_runs_once(tmp_path, server):
 
 
 def test_a_failing_job_waits_and_a_drained_pool_hands_back_what_it_cut_off(tmp_path, server):
-    with BeanstalkdPool(
-        tmp_path, server, "-w", "2", "--drain-timeout", "0.5", app=CRASH_SHOP
-    ) as pool:
+    with BeanstalkdPool(tmp_path, server, "-w", "2", "--drain-timeout", "0.5", app=APP) as pool:
         pool.ready()
         pool.publish("fail", [{"n": 1}])
         eventually(lambda: "attempt 1 failed" in pool.log, what="the first attempt failed")

@@ -8,22 +8,13 @@ import signal
 
 import pytest
 from pool import PoolProcess, eventually
-from shops import SHOP
+from shops import CRASH_SHOP
 
 from pulpo_pool.queues.adapter import JobState
 
-CRASH_SHOP = (
-    SHOP
+APP = (
+    CRASH_SHOP
     + """
-import ctypes, signal, sys
-from pulpo_pool import JobContext
-
-
-@pulpo.job()
-def crash(n=0):
-    append("crashed", n, os.getpid())
-    os.kill(os.getpid(), signal.SIGKILL)
-
 
 @pulpo.job()
 def leave_with(status):
@@ -60,7 +51,7 @@ def listed(pool, state):
 
 def test_jobs_that_kill_their_worker_are_buried_with_the_evidence(tmp_path):
     """Whatever way they do it: by signal, by exit, even with status 0, by a fault in C."""
-    with PoolProcess(tmp_path, "-w", "4", app=CRASH_SHOP) as pool:
+    with PoolProcess(tmp_path, "-w", "4", app=APP) as pool:
         pool.ready()
         for request_type, body in (
             ("crash", {}),
@@ -99,7 +90,7 @@ def test_jobs_that_kill_their_worker_are_buried_with_the_evidence(tmp_path):
 
 
 def test_fifty_of_them_at_the_front_of_the_queue_stop_nobody(tmp_path):
-    with PoolProcess(tmp_path, "-w", "12", app=CRASH_SHOP) as pool:
+    with PoolProcess(tmp_path, "-w", "12", app=APP) as pool:
         pool.ready()
         assert pool.ask("pause")["ok"]
         pool.publish("crash", [{"n": n} for n in range(50)], priority=0)
@@ -121,7 +112,7 @@ def test_fifty_of_them_at_the_front_of_the_queue_stop_nobody(tmp_path):
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_the_limit_is_a_setting(tmp_path, limit):
-    with PoolProcess(tmp_path, "-w", "1", "--max-crashes", str(limit), app=CRASH_SHOP) as pool:
+    with PoolProcess(tmp_path, "-w", "1", "--max-crashes", str(limit), app=APP) as pool:
         pool.ready()
         pool.publish("crash", [{}])
         eventually(lambda: pool.stats().buried == 1, what="the job is buried")
@@ -133,7 +124,7 @@ def test_the_limit_is_a_setting(tmp_path, limit):
 
 def test_a_job_knows_of_its_crashes_and_so_does_everybody_else(tmp_path):
     """A worker killed from outside counts too; a kick gives a fresh count."""
-    with PoolProcess(tmp_path, "-w", "1", app=CRASH_SHOP) as pool:
+    with PoolProcess(tmp_path, "-w", "1", app=APP) as pool:
         pool.ready()
         pool.publish("crash_once", [{"n": 1}])
         eventually(lambda: pool.lines("crashes"), what="it runs again")
@@ -156,7 +147,7 @@ def test_a_job_knows_of_its_crashes_and_so_does_everybody_else(tmp_path):
 
 
 def test_leaving_by_sys_exit_is_a_failure_of_the_job_and_not_of_the_worker(tmp_path):
-    with PoolProcess(tmp_path, "-w", "1", app=CRASH_SHOP) as pool:
+    with PoolProcess(tmp_path, "-w", "1", app=APP) as pool:
         pool.ready()
         worker = pool.worker_pids()
         pool.publish("system_exit", [{}])
@@ -169,7 +160,7 @@ def test_leaving_by_sys_exit_is_a_failure_of_the_job_and_not_of_the_worker(tmp_p
 
 
 def test_a_worker_that_was_killed_while_idle_costs_no_job_a_crash(tmp_path):
-    with PoolProcess(tmp_path, "-w", "1", app=CRASH_SHOP) as pool:
+    with PoolProcess(tmp_path, "-w", "1", app=APP) as pool:
         pool.ready()
         pool.publish("work", [{"n": 1}])
         eventually(pool.empty, what="the job is done")
