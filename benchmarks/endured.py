@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import mean, median
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,15 +15,15 @@ TENTHS = 10
 
 
 def over_all(attribute: str) -> Callable[[Samples], float]:
-    """The sum over the pool's processes, in the middle of the samples."""
-    return lambda samples: median(
+    """The least that the pool's processes had together: what comes and goes is no growth."""
+    return lambda samples: min(
         sum(member[attribute] for member in sample["members"]) for sample in samples
     )
 
 
 def of_files(*attributes: str) -> Callable[[Samples], float]:
-    """The most that these were together."""
-    return lambda samples: max(
+    """The least that these were together."""
+    return lambda samples: min(
         sum(sample["files"][each] for each in attributes) for sample in samples
     )
 

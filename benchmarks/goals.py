@@ -1,4 +1,4 @@
-"""The goals: what each demands, and from which results it is computed. The page's table is this."""
+"""What a goal is: a number got from results, a bound, and the verdict on it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from benchmarks.endured import change
-from benchmarks.readings import Measured, Where, number
+from benchmarks.readings import Figure, Measured, Where, number
 
 if TYPE_CHECKING:
     from benchmarks.readings import Readings
@@ -52,6 +52,27 @@ class Ratio:
     @property
     def files(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((self.ours.file, self.theirs.file)))
+
+
+@dataclass(frozen=True)
+class Each:
+    """What one more adds: the difference of two figures over what differs."""
+
+    many: Where
+    few: Where
+    more: int
+
+    def __call__(self, readings: Readings) -> Measured | None:
+        many, few = readings.figure(self.many), readings.figure(self.few)
+        if not many or not few:
+            return None
+        common = many.by_round.keys() & few.by_round.keys()
+        each = Figure({n: (many.by_round[n] - few.by_round[n]) / self.more for n in common})
+        return Measured((many.middle - few.middle) / self.more, each.least, each.most)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.many.file, self.few.file)))
 
 
 @dataclass(frozen=True)
@@ -102,79 +123,3 @@ class Goal:
         verdict = "met" if self.keeps(found.value) else "**missed**"
         mixed = self.keeps(found.least) != self.keeps(found.most)
         return self.work, self.text, str(found), verdict + (", not in each round" if mixed else "")
-
-
-def on_beanstalkd(contender: str, figure: str = "jobs_per_second") -> Where:
-    return Where("drain-beanstalkd", contender, figure)
-
-
-def on_file(contender: str, figure: str = "jobs_per_second") -> Where:
-    return Where("drain-file", contender, figure)
-
-
-def picked_up(contender: str, figure: str) -> Where:
-    return Where("pickup-all", contender, figure)
-
-
-BEANSTALKD, FILE = "pulpo-pool on beanstalkd, 2", "pulpo-pool on file, 2"
-GREENSTALK, PIPELINED, SQLITE = "raw-greenstalk, 2", "raw-pipelined, 2", "raw-sqlite, 2"
-CELERY, DRAMATIQ = "celery (redis, prefetch 4), 2", "dramatiq (redis, prefetch 64), 2"
-HUEY = "huey (sqlite), 2"
-
-DRAINING = (
-    Goal("beanstalkd, drain", "jobs/s over raw greenstalk",
-         Ratio(on_beanstalkd(BEANSTALKD), on_beanstalkd(GREENSTALK)), at_least=1.1),
-    Goal("beanstalkd, drain", "jobs/s over Celery (prefetch 4)",
-         Ratio(on_beanstalkd(BEANSTALKD), on_beanstalkd(CELERY)), at_least=10),
-    Goal("beanstalkd, drain", "jobs/s over Dramatiq (prefetch 64)",
-         Ratio(on_beanstalkd(BEANSTALKD), on_beanstalkd(DRAMATIQ)), at_least=1),
-    Goal("beanstalkd, drain", "CPU a job over hand-pipelined",
-         Ratio(on_beanstalkd(BEANSTALKD, "worker_cpu"), on_beanstalkd(PIPELINED, "worker_cpu")),
-         at_most=1.9),
-    Goal("beanstalkd, drain", "CPU a job over raw greenstalk",
-         Ratio(on_beanstalkd(BEANSTALKD, "worker_cpu"), on_beanstalkd(GREENSTALK, "worker_cpu")),
-         at_most=1.4),
-    Goal("file, drain", "jobs/s over raw SQLite",
-         Ratio(on_file(FILE), on_file(SQLITE)), at_least=0.6),
-    Goal("file, drain", "jobs/s over Huey on SQLite",
-         Ratio(on_file(FILE), on_file(HUEY)), at_least=2.5),
-)  # fmt: skip
-
-PICKING_UP = (
-    Goal("idle pick-up, beanstalkd", "p50 over raw blocking loop",
-         Ratio(picked_up(BEANSTALKD, "p50"), picked_up(GREENSTALK, "p50")), at_most=1.6),
-    Goal("idle pick-up, beanstalkd", "p99",
-         Value(picked_up(BEANSTALKD, "p99")), at_most=5, unit=" ms"),
-    Goal("idle pick-up, file", "p50 over raw blocking loop on beanstalkd",
-         Ratio(picked_up(FILE, "p50"), picked_up(GREENSTALK, "p50")), at_most=1.6),
-    Goal("idle pick-up, file", "p99", Value(picked_up(FILE, "p99")), at_most=5, unit=" ms"),
-)  # fmt: skip
-
-ENDURING = tuple(
-    goal
-    for engine in ("beanstalkd", "file")
-    for file, work in [(f"endurance-{engine}", f"{engine}, 10 minutes")]
-    for goal in (
-        Goal(work, "memory (PSS), last minute over second",
-             Change(file, "memory"), at_most=1.01),
-        Goal(work, "descriptors, last minute over second",
-             Change(file, "descriptors"), at_most=1),
-        Goal(work, "files in the run directory, last minute over second",
-             Change(file, "files"), at_most=1),
-        Goal(work, "bytes in the run directory, last minute over second",
-             Change(file, "bytes of files"), at_most=1),
-        *([Goal(work, "queue file and its -wal, last minute over second",
-                Change(file, "bytes of queue"), at_most=1)] if engine == "file" else []),
-        Goal(work, "jobs/s, last minute over second", Change(file, "jobs/s"), at_least=0.95),
-        Goal(work, "CPU a job, last minute over second", Change(file, "CPU"), at_most=1.05),
-    )
-)  # fmt: skip
-
-GOALS: tuple[Goal, ...] = (*DRAINING, *PICKING_UP, *ENDURING)
-
-
-def verdicts(readings: Readings) -> str:
-    """The table of all goals."""
-    lines = ["| work | goal | measured | |", "| --- | --- | ---: | --- |"]
-    lines += ["| " + " | ".join(goal.row(readings)) + " |" for goal in GOALS]
-    return "\n".join(lines)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.endured import verdict
-from benchmarks.goals import verdicts
+from benchmarks.goal_list import verdicts
 from benchmarks.plots import PLOTS
 from benchmarks.report import rows
 

@@ -122,6 +122,26 @@ def picked_up(readings: Readings, file: str) -> Figure:
     return spreads(readings, file, {"p50": "p50, ms (log scale)", "p99": "p99, ms (log scale)"})
 
 
+def weighed(readings: Readings, file: str) -> Figure:
+    """Memory over the number of workers, a line for each kind; its slope is a worker's price."""
+    figure, axes = panels(1, 1, 3.6)
+    axis = axes[0][0]
+    by_kind: dict[str, dict[int, float]] = {}
+    for run in readings.runs(file):
+        kind = run["contender"].rpartition(",")[0]
+        found = _middle(readings, file, run["contender"], "used")
+        by_kind.setdefault(kind, {})[run["workers"]] = found
+    for kind, used in sorted(by_kind.items(), key=lambda item: -max(item[1].values())):
+        axis.plot(
+            list(used), list(used.values()), label=kind, color=style(kind)[0],
+            marker=style(kind)[1], linestyle=_dashes(kind),
+        )  # fmt: skip
+    axis.set(xlabel="workers", ylabel="PSS of all processes, MiB", ylim=(0, None))
+    axis.set_xticks(sorted({run["workers"] for run in readings.runs(file)}))
+    figure.legend(loc="outside right upper", fontsize=9)
+    return figure
+
+
 def waits(readings: Readings, file: str) -> Figure:
     """The percentiles of each contender, a panel for each rate: medians of the rounds."""
     loads = {"half": "at half of its own maximum", "same": "at the same rate for all"}
@@ -137,13 +157,14 @@ def waits(readings: Readings, file: str) -> Figure:
         axis.set(yscale="log", xlabel="percentile of jobs", title=title)
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=9)
     plain(axes[0][0].yaxis)
-    axes[0][0].set_ylabel("wait since it was due, ms (log scale)")
+    axes[0][0].set_ylabel("wait, ms (log scale)")
     return figure
 
 
 def _dashes(contender: str) -> str:
-    """Tell two peers of one colour apart."""
-    return "--" if contender.startswith("dramatiq") else "-"
+    """Tell those of one colour apart."""
+    others = {"dramatiq": "--", "huey": ":", "rq": "-.", "pulpo-pool on file": "--"}
+    return next((dashes for name, dashes in others.items() if contender.startswith(name)), "-")
 
 
 def _middle(readings: Readings, file: str, contender: str, name: str) -> float:
@@ -192,6 +213,11 @@ PLOTS = {
         "pickup-all", picked_up,
         "Milliseconds from the send call to the handler's first line, median and 99th percentile "
         "of each contender with its spread. The table below has the numbers.",
+    ),
+    "memory": Plot(
+        "memory", weighed,
+        "Memory of all processes of a pool over its number of workers, a line for each contender, "
+        "with an app that imports pandas, requests and sqlalchemy. The table has the numbers.",
     ),
     **{
         f"latency-{engine}": Plot(

@@ -53,7 +53,9 @@ def _said(*command: str) -> str:
 
 
 def _processor() -> str:
-    named = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    told = Path("/proc/cpuinfo")
+    text = told.read_text() if told.exists() else ""
+    named = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
     return named[1] if named else platform.machine()
 
 

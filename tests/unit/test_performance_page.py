@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks import endured, paced
 from benchmarks.drain import Drained
-from benchmarks.goals import GOALS, Change, Goal, Ratio, Value
+from benchmarks.goal_list import GOALS
+from benchmarks.goals import Change, Each, Goal, Ratio, Value
 from benchmarks.page import PAGE, refreshed
 from benchmarks.plots import FOLDER, PLOTS
 from benchmarks.readings import Readings, Where
@@ -101,7 +102,8 @@ def test_a_goal_is_met_by_the_median_and_says_when_some_round_is_not(
 def test_a_goal_without_results_is_not_measured(results):
     readings = results(ours=[3])
 
-    for source in (Ratio(OURS, THEIRS), Value(THEIRS), Change("endurance-file", "memory")):
+    needs = Ratio(OURS, THEIRS), Value(THEIRS), Each(OURS, THEIRS, 8), Change("long", "memory")
+    for source in needs:
         assert Goal("w", "d", source, at_most=1).row(readings) == ("w", "d ≤ 1", "", "not measured")
 
 
@@ -111,6 +113,14 @@ def test_a_value_is_held_to_its_bound_in_its_unit(results):
     assert goal.row(results(ours=[4, 6, 5])) == (
         "w", "p99 ≤ 5 ms", "5 (4-6)", "met, not in each round"
     )  # fmt: skip
+
+
+def test_what_each_further_one_adds_is_the_difference_by_round(results):
+    goal = Goal("memory", "each", Each(OURS, THEIRS, 8), at_most=3, unit=" MiB")
+
+    row = goal.row(results(ours=[116, 124, 132], theirs=[100, 100, 100]))
+
+    assert row == ("memory", "each ≤ 3 MiB", "3 (2-4)", "met, not in each round")
 
 
 def test_a_file_without_results_leaves_its_place_on_the_page(results):
