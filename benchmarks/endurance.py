@@ -83,19 +83,19 @@ class Sample(Run):
     }
 
 
-def endurance(engine: str, workers: int, seconds: float) -> list[Sample]:
-    """Run a pool of `workers` for `seconds` on a new queue, and return its samples."""
+def endurance(engine: str, workers: int, seconds: float) -> Iterator[Sample]:
+    """Run a pool of `workers` for `seconds` on a new queue, and yield samples as they are taken."""
     contender = ENGINES[engine](workers)
     with tempfile.TemporaryDirectory(prefix="pulpo-benchmark-") as folder:
         contender.folder = Path(folder)
         try:
             contender.open()
-            return _fed(contender, seconds)
+            yield from _fed(contender, seconds)
         finally:
             contender.close()
 
 
-def _fed(contender: PulpoContender, seconds: float) -> list[Sample]:
+def _fed(contender: PulpoContender, seconds: float) -> Iterator[Sample]:
     assert contender.pool is not None
     contender.start()
     contender.workers()
@@ -103,7 +103,7 @@ def _fed(contender: PulpoContender, seconds: float) -> list[Sample]:
     feeder = subprocess.Popen([sys.executable, "-m", "benchmarks.feeder", *arguments])
     try:
         until(contender, 1)
-        return list(_samples(contender, feeder, seconds))
+        yield from _samples(contender, feeder, seconds)
     finally:
         feeder.kill()
         feeder.wait()
@@ -126,7 +126,6 @@ def _samples(
             (done - jobs) / (now - then), worker, other, feeding, server, _server_rss(contender),
             _members(contender), _files(contender),
         )  # fmt: skip
-        print(f"{sample.at:6.1f} s  {sample.jobs_per_second:8,.0f} jobs/s", file=sys.stderr)
         yield sample
         before, jobs, then = spent, done, now
 

@@ -18,10 +18,6 @@ class Source(Protocol):
     def __call__(self, readings: Readings) -> Measured | None:
         """Return it; None while what it needs is not measured."""
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The result files it needs."""
-
 
 @dataclass(frozen=True)
 class Value:
@@ -32,10 +28,6 @@ class Value:
     def __call__(self, readings: Readings) -> Measured | None:
         figure = readings.figure(self.where)
         return figure and Measured(figure.middle, figure.least, figure.most)
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return (self.where.file,)
 
 
 @dataclass(frozen=True)
@@ -48,10 +40,6 @@ class Ratio:
     def __call__(self, readings: Readings) -> Measured | None:
         ours, theirs = readings.figure(self.ours), readings.figure(self.theirs)
         return ours.over(theirs) if ours and theirs else None
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((self.ours.file, self.theirs.file)))
 
 
 @dataclass(frozen=True)
@@ -70,10 +58,6 @@ class Each:
         each = Figure({n: (many.by_round[n] - few.by_round[n]) / self.more for n in common})
         return Measured((many.middle - few.middle) / self.more, each.least, each.most)
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((self.many.file, self.few.file)))
-
 
 @dataclass(frozen=True)
 class Change:
@@ -87,10 +71,6 @@ class Change:
             return None
         ratio = change(readings.runs(self.file), self.quantity)
         return Measured(ratio, ratio, ratio)
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return (self.file,)
 
 
 @dataclass(frozen=True)

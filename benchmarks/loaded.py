@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,9 +57,15 @@ def run_latency(options: argparse.Namespace) -> None:
 
 
 def run_endurance(options: argparse.Namespace) -> None:
-    samples = endurance(options.broker, options.workers, options.seconds)
     path = options.save or RESULTS / f"endurance-{options.broker}.json"
-    save(path, "endurance", samples, seconds=options.seconds, workers=options.workers)
+    samples = []
+    try:
+        for sample in endurance(options.broker, options.workers, options.seconds):
+            print(f"{sample.at:6.1f} s {sample.jobs_per_second:8,.0f} jobs/s", file=sys.stderr)
+            samples.append(sample)
+    finally:  # what breaks in the ninth minute is what eight minutes were run for
+        if samples:
+            save(path, "endurance", samples, seconds=options.seconds, workers=options.workers)
     print(f"{verdict(json.loads(path.read_text()))}\n\nraw results: {path}")
 
 
