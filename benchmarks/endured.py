@@ -44,6 +44,7 @@ QUANTITIES: Mapping[str, Callable[[Samples], float]] = {
     "bytes of files": of_files("run_directory_bytes"),
     "bytes of queue": of_files("queue_bytes", "log_ahead_bytes"),
     "bytes of log": of_files("log_bytes"),
+    "server": lambda samples: min(sample["server_rss"] for sample in samples),
 }
 SHOWN = {
     "jobs/s": ("jobs/s", 1),
@@ -56,6 +57,7 @@ SHOWN = {
     "bytes of files": ("their size, kB", 1_000),
     "bytes of queue": ("queue file and its -wal, kB", 1_000),
     "bytes of log": ("the pool's log, kB", 1_000),
+    "server": ("RSS of the server, MiB", MEBIBYTE),
 }
 
 
@@ -79,6 +81,8 @@ def verdict(content: Mapping[str, Any]) -> str:
     lines = ["| | second tenth | last tenth | ratio |", "| --- | ---: | ---: | ---: |"]
     for quantity, (title, unit) in SHOWN.items():
         second, last = (QUANTITIES[quantity](part) / unit for part in second_and_last(samples))
+        if not second and not last:
+            continue  # a file that this engine does not have
         ratio = change(samples, quantity)
         lines.append(f"| {title} | {second:,.1f} | {last:,.1f} | {ratio:.3f} |")
     pids = [{member["pid"] for member in sample["members"]} for sample in samples]

@@ -115,6 +115,16 @@ def test_a_value_is_held_to_its_bound_in_its_unit(results):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("seconds", "verdict"), [(600.0, "**missed**"), (90.0, "not measured")])
+def test_a_short_try_of_the_long_run_is_no_verdict(tmp_path, seconds, verdict):
+    content = {"seconds": seconds, "runs": samples(6, descriptors=11)}
+    (tmp_path / "long.json").write_text(json.dumps(content))
+
+    goal = Goal("long", "descriptors", Change("long", "descriptors"), at_most=1)
+
+    assert goal.row(Readings(tmp_path))[3] == verdict
+
+
 def test_what_each_further_one_adds_is_the_difference_by_round(results):
     goal = Goal("memory", "each", Each(OURS, THEIRS, 8), at_most=3, unit=" MiB")
 
