@@ -28,7 +28,7 @@ def add_loaded(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     late.add_argument("--rounds", type=int, default=3)
     late.add_argument("--seconds", type=float, default=10.0, help="at each of the two rates")
     late.add_argument("--flood", type=float, default=4.0, help="seconds to find the maximum")
-    late.add_argument("--rate", type=float, default=400.0, help="jobs/s that are the same for all")
+    late.add_argument("--rate", type=float, default=200.0, help="jobs/s that are the same for all")
     late.add_argument(
         "--only", metavar="TEXT", action="append", help="in the contenders' names; repeatable"
     )

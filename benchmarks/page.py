@@ -3,7 +3,8 @@
     <!-- generated: NAME -->
     <!-- end: NAME -->
 
-NAME is `goals`, `provenance`, `table FILE` for a file of results, `endurance FILE`, `plot NAME`.
+NAME is `goals`, `provenance`, `table FILE` for a file of results, `half FILE` and `same FILE` for
+one of latencies, `endurance FILE`, `plot NAME`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 ABSENT = "Not measured."
 UNKNOWN = "not recorded"
+WAITS = {
+    "at jobs/s": "rate",
+    "p50": "p50",
+    "p90": "p90",
+    "p99": "p99",
+    "p99.9": "p999",
+    "longest": "longest",
+    "sent late": "late",
+    "CPU us/job to send": "producer_cpu",
+}
 _MARKED = re.compile(r"(<!-- generated: ([^>]+) -->)\n.*?(<!-- end: \2 -->)", re.DOTALL)
 
 
@@ -50,6 +61,18 @@ def _columns(content: dict[str, Any]) -> dict[str, str]:
     every = {name: name for name, value in first.items() if isinstance(value, float)}
     columns: dict[str, str] = content.get("columns", every)
     return columns
+
+
+def _half(content: dict[str, Any]) -> str:
+    return rows(content["runs"], {"most jobs/s": "maximum", **_of("half")}, with_ratios=False)
+
+
+def _same(content: dict[str, Any]) -> str:
+    return rows(content["runs"], _of("same"), with_ratios=False)
+
+
+def _of(load: str) -> dict[str, str]:
+    return {title: f"{load}.{name}" for title, name in WAITS.items()}
 
 
 def _plot(name: str, readings: Readings) -> str:
@@ -86,4 +109,4 @@ def _versions(readings: Readings) -> str:
 
 
 WHOLE = {"goals": verdicts, "provenance": _provenance}
-OF_FILE = {"table": _table, "endurance": verdict}
+OF_FILE = {"table": _table, "half": _half, "same": _same, "endurance": verdict}
