@@ -62,10 +62,11 @@ PUBLISHING = (
 )  # fmt: skip
 
 WITH_BACKLOG = tuple(
-    Goal(f"{engine}, 1,000,000 wait", "CPU a job over that with 1,000 waiting",
-         Ratio(Where(f"backlog-{engine}-1000000", ours, "worker_cpu"),
-               Where(f"backlog-{engine}-1000", ours, "worker_cpu")), at_most=1.1)
+    Goal(f"{engine}, 1,000,000 wait", f"{named} over that with 1,000 waiting",
+         Ratio(Where(f"backlog-{engine}", f"{ours}, 1,000,000 wait", figure),
+               Where(f"backlog-{engine}", f"{ours}, 1,000 wait", figure)), at_most=bound)
     for engine, ours in (("beanstalkd", BEANSTALKD), ("file", FILE))
+    for named, figure, bound in (("CPU a job", "worker_cpu", 1.1), ("PSS of all", "memory", 1.01))
 )  # fmt: skip
 
 LIVING = tuple(
