@@ -7,6 +7,7 @@ minute) with the last: in the first, caches fill and files find their size.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -34,11 +35,16 @@ KIBIBYTE = 1024
 
 @dataclass(frozen=True)
 class Member:
-    """A process of the pool; memory in kiB."""
+    """A process of the pool; memory in kiB.
+
+    `own` is the PSS of what is no file's. The rest of `pss` is shared with whatever else runs
+    Python on this machine, so that it changes as strangers come and go.
+    """
 
     role: str
     pid: int
     pss: int
+    own: int
     rss: int
     descriptors: int
 
@@ -159,11 +165,11 @@ def _server_rss(contender: PulpoContender) -> int:
 def _members(contender: PulpoContender) -> tuple[Member, ...]:
     members = []
     for pid, role in sorted(_roles(contender).items(), key=lambda item: item[1]):
-        memory = psutil.Process(pid).memory_full_info()
+        told = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        memory = {name: int(size) for name, size in re.findall(r"^(\w+): +(\d+) kB$", told, re.M)}
+        own = memory["Pss_Anon"] + memory["Pss_Shmem"]
         descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-        members.append(
-            Member(role, pid, memory.pss // KIBIBYTE, memory.rss // KIBIBYTE, descriptors)
-        )
+        members.append(Member(role, pid, memory["Pss"], own, memory["Rss"], descriptors))
     return tuple(members)
 
 

@@ -180,8 +180,8 @@ def endured(readings: Readings, file: str) -> Figure:
     series: dict[str, Sequence[float]] = {
         "jobs/s": [sample["jobs_per_second"] for sample in samples],
         "worker CPU,\nµs a job": [sample["worker_cpu"] for sample in samples],
-        "PSS of all\nprocesses, MiB": [
-            sum(each["pss"] for each in sample["members"]) / MEBIBYTE for sample in samples
+        "PSS without\nfiles, MiB": [
+            sum(each["own"] for each in sample["members"]) / MEBIBYTE for sample in samples
         ],
         "open\ndescriptors": [
             sum(each["descriptors"] for each in sample["members"]) for sample in samples
