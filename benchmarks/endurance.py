@@ -31,6 +31,7 @@ ENGINES = {"beanstalkd": PulpoOnBeanstalkd, "file": PulpoOnFile}
 SAMPLES = 60
 WAITING = 3_000  # jobs that wait at least, and a thousand more when the feeder has just fed
 KIBIBYTE = 1024
+MEMORY = re.compile(r"^(\w+): +(\d+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _members(contender: PulpoContender) -> tuple[Member, ...]:
     members = []
     for pid, role in sorted(_roles(contender).items(), key=lambda item: item[1]):
         told = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        memory = {name: int(size) for name, size in re.findall(r"^(\w+): +(\d+) kB$", told, re.M)}
+        memory = {name: int(size) for name, size in MEMORY.findall(told)}
         own = memory["Pss_Anon"] + memory["Pss_Shmem"]
         descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
         members.append(Member(role, pid, memory["Pss"], own, memory["Rss"], descriptors))
