@@ -4,6 +4,9 @@ python -m benchmarks drain --broker beanstalkd                    # some two min
 python -m benchmarks drain --broker file --backlog 1000000        # is a long queue slower?
 python -m benchmarks pickup --broker file                         # how soon an idle worker begins
 python -m benchmarks life                                         # start, replacement, idle
+python -m benchmarks latency --broker beanstalkd                  # waits at half of the most
+python -m benchmarks endurance --broker file --seconds 600        # does anything grow?
+python -m benchmarks report                                       # docs/performance.md anew
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from benchmarks.contenders import contenders_for
 from benchmarks.drain import drain
 from benchmarks.harness import interleaved
 from benchmarks.life import life
+from benchmarks.loaded import add_loaded
 from benchmarks.pickup import pick_up
 from benchmarks.report import against, save, table
 
@@ -47,6 +51,7 @@ def main() -> None:
     lived.add_argument("--workers", type=int, default=8)
     lived.add_argument("--idle", type=float, default=20.0, help="seconds")
     lived.set_defaults(command=lambda options: life(options.workers, options.idle))
+    add_loaded(commands)
     options = parser.parse_args()
     options.command(options)
 
