@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import functools
 import hashlib
 import os
 import select
@@ -110,6 +111,7 @@ class Doorbell:
         waiter: Callable[[], Waiter] = _waiter,
     ) -> None:
         self._directory = Path(directory)
+        self._prefix = f"{self._directory}/"
         self._entrust = entrust  # gives a new file its owner and permissions
         self._new_waiter = waiter
         self._waiter: Waiter | None = None
@@ -190,9 +192,7 @@ class Doorbell:
             os.close(self._fifos.popitem()[1])
 
     def _path(self, queue: str) -> str:
-        # Hashed: a queue's name may be longer than a file's, or hold a slash.
-        digest = hashlib.blake2b(queue.encode("utf-8", "surrogatepass"), digest_size=16)
-        return f"{self._directory}/{digest.hexdigest()}"
+        return self._prefix + _file_name(queue)
 
     def _open(self, path: str) -> int:
         try:
@@ -205,3 +205,9 @@ class Doorbell:
             os.close(fifo)
             raise OSError(errno.EEXIST, f"{path} is in the way of a FIFO; remove it")
         return fifo
+
+
+@functools.lru_cache(maxsize=1_000)  # each publish asks, and most apps have a few queues
+def _file_name(queue: str) -> str:
+    # Hashed: a queue's name may be longer than a file's, or hold a slash.
+    return hashlib.blake2b(queue.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
