@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pulpo_pool.queues.adapter import QueueAdapter
 
 Published: TypeAlias = "tuple[Message, str]"  # the message as it was stored, and its job_id
+
+_ID_BYTES: Final = 16  # random, as many as a UUID has; its class would take three times as long
 
 
 class Publisher:
@@ -31,7 +33,7 @@ class Publisher:
 
         Raises InvalidMessage for what cannot be serialized, MessageTooLarge, QueueUnavailable.
         """
-        stamped = self._stamped(message, self._clock.now())
+        stamped = self._stamped(message)
         return stamped, self._adapter.enqueue(stamped)
 
     def publish_many(self, messages: Iterable[Message]) -> list[Published]:
@@ -42,14 +44,20 @@ class Publisher:
         Raises what publish raises, and nothing was published then; or PartlyPublished, which
         says what was.
         """
-        now = self._clock.now()
-        stamped = [self._stamped(message, now) for message in messages]
+        messages, now = list(messages), self._clock.now()
+        ids = os.urandom(len(messages) * _ID_BYTES).hex()
+        stamped = [
+            message.stamped(
+                id=ids[place : place + 2 * _ID_BYTES], queue=message.queue, published_at=now
+            )
+            for place, message in zip(range(0, len(ids), 2 * _ID_BYTES), messages, strict=True)
+        ]
         return list(zip(stamped, self._adapter.enqueue_many(stamped), strict=True))
 
     def check(self, message: Message) -> None:
         """Raise what publishing this message would raise for its content, without storing it."""
-        self._adapter.codec.encode(self._stamped(message, self._clock.now()))
+        self._adapter.codec.encode(self._stamped(message))
 
-    def _stamped(self, message: Message, now: float) -> Message:
-        # As many random bits as a UUID has, whose class would take three times as long.
-        return message.stamped(id=os.urandom(16).hex(), queue=message.queue, published_at=now)
+    def _stamped(self, message: Message) -> Message:
+        new_id = os.urandom(_ID_BYTES).hex()
+        return message.stamped(id=new_id, queue=message.queue, published_at=self._clock.now())
