@@ -19,7 +19,7 @@ from benchmarks.contenders.pulpo import PulpoOnBeanstalkd, PulpoOnFile
 from benchmarks.harness import LOOK, PATIENCE, Run, cpu
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from benchmarks.contenders.pulpo import PulpoContender
 
@@ -35,12 +35,14 @@ class Backlogged(Run):
 
     jobs_per_second: float
     worker_cpu: float
+    pool_cpu: float  # of its master and services as well, which count what waits
     server_cpu: float
     memory: float
 
     columns: ClassVar[Mapping[str, str]] = {
         "jobs/s": "jobs_per_second",
         "CPU us/job": "worker_cpu",
+        "whole pool": "pool_cpu",
         "server CPU": "server_cpu",
         "PSS MiB": "memory",
     }
@@ -67,20 +69,16 @@ def work_off(contender: PulpoContender, number: int, jobs: int, backlog: int) ->
     os.sync()  # the kernel's writing of a long file is no part of a worker's job
     contender.start()
     feeder = Feeder(contender, backlog)
-    workers, servers = contender.workers(), contender.servers()
+    groups = contender.workers(), family(contender), contender.servers()
     feeder.until(WARM_UP)
-    first, used, served, began = (
-        contender.jobs_done(), cpu(workers), cpu(servers), time.monotonic()
-    )  # fmt: skip
+    first, began, before = contender.jobs_done(), time.monotonic(), [*map(cpu, groups)]
     feeder.until(WARM_UP + jobs)
-    used, served = cpu(workers) - used, cpu(servers) - served
-    count, seconds = contender.jobs_done() - first, time.monotonic() - began
-    assert contender.pool is not None
-    assert contender.pool.process is not None
+    after, seconds = [*map(cpu, groups)], time.monotonic() - began
+    count = contender.jobs_done() - first
+    used = [(end - start) / count * 1e6 for start, end in zip(before, after, strict=True)]
     return Backlogged(
-        contender.name, contender.baseline, number, count / seconds,
-        used / count * 1e6, served / count * 1e6, pss(contender.pool.process.pid),
-    )  # fmt: skip
+        contender.name, contender.baseline, number, count / seconds, *used, pss(groups[1])
+    )
 
 
 class Feeder:
@@ -105,10 +103,17 @@ class Feeder:
                 time.sleep(LOOK)
 
 
-def pss(pid: int) -> float:
-    """Return the proportional set size of a process and all below it, in MiB."""
-    family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
-    return sum(_kibibytes(Path(f"/proc/{each}/smaps_rollup")) for each in family) / KIBI
+def family(contender: PulpoContender) -> list[int]:
+    """Return the pids of the pool's master and of all below it."""
+    assert contender.pool is not None
+    assert contender.pool.process is not None
+    master = psutil.Process(contender.pool.process.pid)
+    return [master.pid, *(child.pid for child in master.children(recursive=True))]
+
+
+def pss(pids: Iterable[int]) -> float:
+    """Return the proportional set size of processes, in MiB."""
+    return sum(_kibibytes(Path(f"/proc/{pid}/smaps_rollup")) for pid in pids) / KIBI
 
 
 def _kibibytes(rollup: Path) -> int:
