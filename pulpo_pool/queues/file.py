@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from pulpo_pool.errors import QueueUnavailable, ReservationLost
@@ -63,9 +64,9 @@ class FileQueueAdapter(QueueAdapter):
         """Store one message and return its job_id."""
         self._check_usable()
         raw = self.codec.encode(message)
-        number = self._store.add(*file_turns.insertion(message, raw, self.clock.now()))
-        self._bells.ring(message.queue)
-        return str(number)
+        statement, row = file_turns.insertion(message, raw, self.clock.now())
+        ring = partial(self._bells.ring, message.queue)
+        return str(self._store.add(statement, row, announce=ring))
 
     def enqueue_many(self, messages: Iterable[Message]) -> list[str]:
         """Store all messages or none; return their job_ids in order."""
@@ -78,8 +79,7 @@ class FileQueueAdapter(QueueAdapter):
             queues.add(message.queue)
         if not jobs:
             return []
-        last = self._store.publish(file_turns.insert, jobs)
-        self._ring(queues)
+        last = self._store.publish(file_turns.insert, jobs, announce=lambda: self._ring(queues))
         return [str(job_id) for job_id in range(last - len(jobs) + 1, last + 1)]
 
     # -- working ------------------------------------------------------------------------------

@@ -173,8 +173,8 @@ class Session:
 
         The statement alone is one: BEGIN and COMMIT around it would be a tenth of the price.
         """
-        self._writers.enter()
         try:
+            self._writers.enter()  # in here, so that a Ctrl-C does not leave us at the door
             return self.cursor.execute(sql, row).lastrowid or 0
         finally:
             self._writers.leave()

@@ -66,15 +66,27 @@ class FileStore:
             self._follow()
             return self._transact(work, arguments)
 
-    def publish(self, work: Callable[[sqlite3.Cursor, *Ts], T], *arguments: *Ts) -> T:
-        """Run `work` like `write`; when it returns, it has reached the disk."""
+    def publish(
+        self,
+        work: Callable[[sqlite3.Cursor, *Ts], T],
+        *arguments: *Ts,
+        announce: Callable[[], None] = lambda: None,
+    ) -> T:
+        """Run `work` like `write`; when it returns, it has reached the disk.
+
+        `announce` is called when others can see it, which is before that: they need not wait for
+        the disk too (0.7 of 1.3 ms until an idle worker begins). What follows may still fail, and
+        then nobody knows whether the job will last; as it may be taken at any time after COMMIT,
+        that is so without an announcement too.
+        """
         with self._mutex:
             self._follow()
             result = self._transact(work, arguments)
+            announce()
             self._reach_disk()
             return result
 
-    def add(self, sql: str, row: Sequence[object]) -> int:
+    def add(self, sql: str, row: Sequence[object], *, announce: Callable[[], None]) -> int:
         """Insert one row, as `publish` would; return its number.
 
         Where no disk is waited for, each look at our path is a twentieth of the call. So one that
@@ -84,10 +96,12 @@ class FileStore:
         with self._mutex:
             if not self._syncs and time.monotonic() < self._seen_until:
                 number = self._add(sql, row)
+                announce()
                 if not self._follow():
                     return number
             self._follow()
             number = self._add(sql, row)
+            announce()
             self._reach_disk()
             self._seen_until = time.monotonic() + _FRESH
             return number
