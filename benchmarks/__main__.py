@@ -45,6 +45,7 @@ def main() -> None:
     piled = commands.add_parser("backlog", help="CPU a job and memory, while a million wait")
     piled.add_argument("--jobs", type=int, default=20_000, help="that are measured")
     piled.add_argument("--backlog", type=int, default=1_000_000, help="that wait")
+    piled.add_argument("--workers", type=int, default=2)
     shared_options(piled)
     piled.set_defaults(command=run_backlog)
     picked = commands.add_parser("pickup", help="from the send call to the handler's first line")
@@ -77,7 +78,7 @@ def run_drain(options: argparse.Namespace) -> None:
 
 
 def run_backlog(options: argparse.Namespace) -> None:
-    found = backlogs(options.broker, options.backlog)
+    found = backlogs(options.broker, options.backlog, options.workers)
     runs = interleaved(
         [contender for name, (contender, _) in found.items() if is_wanted(options, name)],
         options.rounds,

@@ -48,7 +48,7 @@ class Backlogged(Run):
     }
 
 
-def backlogs(broker: str, long: int, workers: int = 2) -> dict[str, tuple[PulpoContender, int]]:
+def backlogs(broker: str, long: int, workers: int) -> dict[str, tuple[PulpoContender, int]]:
     """Return each contender by its name, with the jobs that wait while it works."""
     kinds = {"beanstalkd": PulpoOnBeanstalkd, "file": PulpoOnFile}
     found: dict[str, tuple[PulpoContender, int]] = {}
