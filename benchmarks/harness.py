@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 import psutil
 
@@ -107,11 +107,24 @@ class Run:
     ratios: ClassVar[bool] = True  # whether each column is followed by the ratio to the baseline
 
 
+class Entrant(Protocol):
+    """What is measured in turns: a Contender, or whoever opens and closes like one."""
+
+    folder: Path
+
+    def open(self) -> None:
+        """Start what it needs."""
+
+    def close(self) -> None:
+        """End it."""
+
+
 AnyRun = TypeVar("AnyRun", bound=Run)
+AnyEntrant = TypeVar("AnyEntrant", bound=Entrant)
 
 
 def interleaved(
-    contenders: Sequence[Contender], rounds: int, measure: Callable[[Contender, int], AnyRun]
+    contenders: Sequence[AnyEntrant], rounds: int, measure: Callable[[AnyEntrant, int], AnyRun]
 ) -> list[AnyRun]:
     """Measure A B C A B C: what disturbs a shared machine then disturbs all alike."""
     runs = []
