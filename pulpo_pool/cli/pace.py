@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound="Callable[..., object]")
 
 AT_ONCE: Final = 500  # of what has no rate: between two of these it can be stopped
+_ROUNDING: Final = 1e-9  # of a thing: who waited until one was allowed shall not wait again
 _BURST: Final = 0.1  # seconds' worth that may be made up for after a pause
 _RATE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(?:/(s|sec|m|min|h|hour))?")
 _SECONDS: Final = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3_600, "hour": 3_600}
@@ -69,7 +70,7 @@ class Pace:
         if self._counted_at > -math.inf:
             self._allowed = min(most, self._allowed + (now - self._counted_at) * self.rate)
         self._counted_at = now
-        whole = min(int(self._allowed), AT_ONCE)
+        whole = min(int(self._allowed + _ROUNDING), AT_ONCE)
         self._allowed -= whole
         return whole
 

@@ -78,6 +78,14 @@ def test_a_rate_is_kept_and_not_exceeded(rate, step):
     assert 19 <= done <= 21 + rate * 0.1
 
 
+@pytest.mark.parametrize(("rate", "step"), [(1.5, 0.08), (5.849753707263284, 0.075651293673143)])
+def test_a_wait_that_was_rounded_down_costs_no_second_one(rate, step):
+    """Whoever came a billionth too early had to come again, up to a third of the rate lost."""
+    clock = ManualClock()
+
+    assert done_in(Pace(rate, clock), clock, 20 / rate, step) >= 19
+
+
 def test_a_pause_is_not_made_up_for():
     """The machine slept: what comes after it is no burst."""
     clock = ManualClock()
