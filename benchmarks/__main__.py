@@ -3,7 +3,11 @@
 python -m benchmarks drain --broker beanstalkd                    # some two minutes
 python -m benchmarks drain --broker file --backlog 1000000        # is a long queue slower?
 python -m benchmarks pickup --broker file                         # how soon an idle worker begins
-python -m benchmarks life                                         # start, replacement, idle
+python -m benchmarks memory                                       # eight workers, heavy app
+python -m benchmarks start                                        # until all are in a job
+python -m benchmarks idle                                         # CPU of a pool with no work
+python -m benchmarks recycle --app heavy                          # a life of 100 jobs
+python -m benchmarks replacement                                  # after kill -9
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING
 from benchmarks.contenders import contenders_for
 from benchmarks.drain import drain
 from benchmarks.harness import interleaved
-from benchmarks.life import life
+from benchmarks.lives import add_lives
 from benchmarks.pickup import pick_up
 from benchmarks.report import against, save, table
 
@@ -43,10 +47,7 @@ def main() -> None:
     picked.add_argument("--jobs", type=int, default=200, help="that are sent, one at a time")
     shared_options(picked)
     picked.set_defaults(command=run_pickup)
-    lived = commands.add_parser("life", help="start, replacement, idle CPU of a pool")
-    lived.add_argument("--workers", type=int, default=8)
-    lived.add_argument("--idle", type=float, default=20.0, help="seconds")
-    lived.set_defaults(command=lambda options: life(options.workers, options.idle))
+    add_lives(commands)
     options = parser.parse_args()
     options.command(options)
 
