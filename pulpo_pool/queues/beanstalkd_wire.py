@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_AT_ONCE: Final = 16_384  # bytes of answers read in one call; longer ones are read on
 _FIRST_LINE: Final = 4_096  # bytes; whoever says more without an end of line is no beanstalkd
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
@@ -46,6 +47,7 @@ class Wire(socket.socket):
         super().__init__(family, kind, protocol)
         self.patience = patience
         self._sent_ahead: deque[bytes] = deque()
+        self._unread = b""
         self._manners: _Manners | None = None
         self._unread_line = _FIRST_LINE
         self._readable = select.poll()
@@ -68,6 +70,19 @@ class Wire(socket.socket):
         self._sent_ahead.extend(commands)
         self._send(b"".join(self._sent_ahead))
 
+    def ask(self, commands: bytes) -> bytes:
+        """Send commands and return the first that comes: nothing may be owed until then."""
+        self._send(commands)
+        try:
+            return self.recv(_AT_ONCE)
+        except BlockingIOError:
+            raise self._silence() from None
+
+    def unread(self, answers: bytes, *commands: bytes) -> None:
+        """Have greenstalk read what `ask` has returned, when it sends these commands."""
+        self._unread += answers
+        self._sent_ahead.extend(commands)
+
     def send_with(self, command: bytes, following: bytes) -> None:
         """Send a command ahead, and in the same write one whose call `expect` will announce."""
         self._sent_ahead.append(command)
@@ -87,7 +102,7 @@ class Wire(socket.socket):
 
     def has_news(self) -> bool:
         """Tell whether something can be read now; the end of the stream counts."""
-        return bool(self._readable.poll(0))
+        return bool(self._unread or self._readable.poll(0))
 
     # -- what greenstalk calls ----------------------------------------------------------------
 
@@ -102,23 +117,34 @@ class Wire(socket.socket):
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Wait for bytes and read them; raise WaitEnded, or TimeoutError after `patience`."""
         manners, self._manners = self._manners, None
+        if self._unread:
+            return self._read_again(buffer)
         if manners is not None:
             self._wait(manners)
         try:
             received = super().recv_into(buffer, nbytes, flags)
         except BlockingIOError:
-            raise TimeoutError(f"no answer for {self.patience:g} seconds") from None
+            raise self._silence() from None
         if self._unread_line:
             self._check_first_line(bytes(buffer[:received]))
         return received
 
+    def _read_again(self, buffer: Any) -> int:
+        size = min(len(self._unread), len(buffer))
+        buffer[:size] = self._unread[:size]
+        self._unread = self._unread[size:]
+        return size
+
+    def _silence(self) -> TimeoutError:
+        return TimeoutError(f"no answer for {self.patience:g} seconds")
+
     # -- waiting ------------------------------------------------------------------------------
 
     def _send(self, data: Any) -> None:
-        rest = memoryview(data)
+        rest = data
         while rest:
             try:
-                rest = rest[self.send(rest) :]
+                rest = memoryview(rest)[sent:] if (sent := self.send(rest)) < len(rest) else b""
             except BlockingIOError:
                 raise TimeoutError(f"takes nothing for {self.patience:g} seconds") from None
 
