@@ -1,4 +1,8 @@
-"""Recycling: every worker is replaced each 100 jobs, two workers drain a backlog."""
+"""Recycling: every worker is replaced each 100 jobs, two workers drain a backlog.
+
+Ours asks to be replaced at 100 and works on until its master lets it go, one of two at a time: at
+full rate a life has some 120 to 150 jobs, on a busy machine more. The peers stop at 100.
+"""
 
 from __future__ import annotations
 
