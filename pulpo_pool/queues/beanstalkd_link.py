@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import greenstalk
 
@@ -27,7 +28,8 @@ _LONGEST_TUBE: Final = 200  # bytes
 _AHEAD_COMMANDS: Final = 500  # their replies, some 200 bytes each at most, fit into the sockets
 _AHEAD_BYTES: Final = 1_048_576  # of one write; it only saves memory
 _RESERVE: Final = b"reserve\r\n"
-_HOPPED: Final = re.compile(rb"DELETED\r\nRESERVED (\d+) (\d+)\r\n(.*)\r\n", re.DOTALL)
+_GRANTED: Final = re.compile(rb"RESERVED (\d+) (\d+)\r\n(.*)\r\n", re.DOTALL)
+_GRANTED_NEXT: Final = re.compile(rb"DELETED\r\n" + _GRANTED.pattern, re.DOTALL)
 _LONGEST_WAIT: Final = 10  # seconds of one reserve while other jobs are held
 _LONGEST_PARKED: Final = 30.0  # seconds until a silent server is asked whether it is there,
 _PARKED_PATIENCE: Final = 3  # or so many times its socket_timeout, if that is sooner
@@ -121,13 +123,12 @@ class Link:
                 self.park(deadline)
             parked = self.parked
             assert parked is not None
-            self.wire.expect(parked.command)
             silent_at = math.inf
             if parked.seconds is not None:
                 silent_at = parked.since + parked.seconds + self.wire.patience
-            self.wire.mind(deadline, silent_at, interrupts)
             try:
-                job = self.client.reserve(parked.seconds)
+                self.wire.wait(deadline, silent_at, interrupts)
+                job = self._read_grant(parked)
             except WaitEnded:
                 return None
             except greenstalk.TimedOutError:
@@ -139,11 +140,17 @@ class Link:
             else:
                 self.parked = None
                 return job
-            finally:
-                # The answer may have come with the one before it, and have waited for nothing.
-                self.wire.mind_no_more()
             if time.monotonic() >= deadline:
                 return None
+
+    def _read_grant(self, parked: Parked) -> greenstalk.Job[bytes]:
+        """Return the job that came; greenstalk reads whatever else an answer may be."""
+        answer = self.wire.receive()
+        granted = _GRANTED.fullmatch(answer)
+        if granted is not None and len(granted[3]) == int(granted[2]):
+            return greenstalk.Job(int(granted[1]), granted[3])
+        self.wire.unread(answer, parked.command)
+        return self.client.reserve(parked.seconds)
 
     def hop(self, number: int) -> greenstalk.Job[bytes] | None:
         """Delete the job in hand and reserve the next: one write, and one read of both answers.
@@ -154,11 +161,9 @@ class Link:
         """
         delete = b"delete %d\r\n" % number
         answers = self.wire.ask(delete + _RESERVE)
-        hopped = _HOPPED.fullmatch(answers)
-        if hopped is not None:
-            found, size, body = hopped.groups()
-            if len(body) == int(size):
-                return greenstalk.Job(int(found), body)
+        granted = _GRANTED_NEXT.fullmatch(answers)
+        if granted is not None and len(granted[3]) == int(granted[2]):
+            return greenstalk.Job(int(granted[1]), granted[3])
         self.wire.unread(answers, delete)
         self.parked = Parked(time.monotonic(), None, _RESERVE)
         return None
@@ -205,11 +210,12 @@ class Link:
         refusal: greenstalk.BeanstalkdError | None = None
         for batch in _batches(puts):
             uses = [self._use_before(put) for put in batch]
-            self.wire.send_ahead(
-                command
-                for put, use in zip(batch, uses, strict=True)
-                for command in (*([b"use %b\r\n" % put.tube.encode()] if use else ()), _said(put))
-            )
+            if len(batch) > 1 or uses[0]:
+                self.wire.send_ahead(
+                    command
+                    for put, use in zip(batch, uses, strict=True)
+                    for command in _said(put, use=use)
+                )
             for put, use in zip(batch, uses, strict=True):
                 if use:
                     self.client.use(put.tube)
@@ -263,6 +269,7 @@ class Link:
             yield from found
 
 
+@functools.lru_cache(maxsize=1_000)  # each publish asks, and most apps have a few queues
 def check_tube(name: str) -> str:
     """Return a queue's name; raise ValueError if beanstalkd has no such tubes."""
     raw = name.encode("utf-8", "replace")
@@ -342,6 +349,8 @@ def _batches(puts: Sequence[Put]) -> Iterator[list[Put]]:
         yield batch
 
 
-def _said(put: Put) -> Any:
+def _said(put: Put, *, use: bool) -> Iterator[bytes]:
+    if use:
+        yield b"use %b\r\n" % put.tube.encode()
     head = b"put %d %d %d %d\r\n" % (put.priority, put.delay, put.lease, len(put.body))
-    return b"%b%b\r\n" % (head, put.body)
+    yield b"%b%b\r\n" % (head, put.body)

@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,14 +29,6 @@ class OutOfStep(OSError):
     """What comes is not what was asked for; the connection is of no more use."""
 
 
-class _Manners(NamedTuple):
-    """How to wait for a reply's first byte. Times are monotonic seconds."""
-
-    until: float
-    silent_at: float  # when the server should have spoken at the latest
-    interrupts: tuple[int, ...]
-
-
 class Wire(socket.socket):
     """A connected stream that waits `patience` seconds at most for its peer.
 
@@ -47,8 +39,8 @@ class Wire(socket.socket):
         super().__init__(family, kind, protocol)
         self.patience = patience
         self._sent_ahead: deque[bytes] = deque()
-        self._unread = b""
-        self._manners: _Manners | None = None
+        self._came = b""
+        self._read_up_to = 0
         self._unread_line = _FIRST_LINE
         self._readable = select.poll()
         self._readable.register(self, select.POLLIN)
@@ -73,36 +65,54 @@ class Wire(socket.socket):
     def ask(self, commands: bytes) -> bytes:
         """Send commands and return the first that comes: nothing may be owed until then."""
         self._send(commands)
-        try:
-            return self.recv(_AT_ONCE)
-        except BlockingIOError:
-            raise self._silence() from None
+        return self._receive()
 
-    def unread(self, answers: bytes, *commands: bytes) -> None:
-        """Have greenstalk read what `ask` has returned, when it sends these commands."""
-        self._unread += answers
-        self._sent_ahead.extend(commands)
+    def receive(self) -> bytes:
+        """Return what has come and nobody has read; wait for something if there is nothing."""
+        if not self._has_unread():
+            return self._receive()
+        unread, self._came = self._came[self._read_up_to :], b""
+        self._read_up_to = 0
+        return unread
+
+    def unread(self, answers: bytes, command: bytes) -> None:
+        """Have greenstalk read what was received, as if it came when it sends this command."""
+        self._came, self._read_up_to = answers + self._came[self._read_up_to :], 0
+        self._sent_ahead.append(command)
 
     def send_with(self, command: bytes, following: bytes) -> None:
-        """Send a command ahead, and in the same write one whose call `expect` will announce."""
+        """Send a command ahead, and in the same write one whose answer `receive` will return."""
         self._sent_ahead.append(command)
         self._send(command + following)
 
-    def expect(self, command: bytes) -> None:
-        """Skip this command when it is sent: its reply is owed already."""
-        self._sent_ahead.append(command)
+    def wait(self, until: float, silent_at: float, interrupts: tuple[int, ...]) -> None:
+        """Wait until something can be read. Times are monotonic seconds.
 
-    def mind(self, until: float, silent_at: float, interrupts: tuple[int, ...]) -> None:
-        """Let the wait for the next reply end early, with WaitEnded, while it has not begun."""
-        self._manners = _Manners(until, silent_at, interrupts)
-
-    def mind_no_more(self) -> None:
-        """Wait for the next reply as for any: what `mind` was for may have been read already."""
-        self._manners = None
+        Raises WaitEnded then or when an interrupt is readable, TimeoutError when the server should
+        have spoken at the latest.
+        """
+        if self._has_unread():
+            return
+        both = self._readable
+        if interrupts:
+            both = select.poll()
+            for descriptor in (self.fileno(), *interrupts):
+                both.register(descriptor, select.POLLIN)
+        end = min(until, silent_at)
+        while True:
+            seconds = max(0.0, end - time.monotonic())
+            ready = {descriptor for descriptor, _ in both.poll(seconds * 1_000)}
+            if self.fileno() in ready:
+                return
+            if not ready and seconds > 0:
+                continue  # poll counts milliseconds
+            if not ready and silent_at < until:
+                raise TimeoutError("no answer to a wait that was over")
+            raise WaitEnded
 
     def has_news(self) -> bool:
         """Tell whether something can be read now; the end of the stream counts."""
-        return bool(self._unread or self._readable.poll(0))
+        return self._has_unread() or bool(self._readable.poll(0))
 
     # -- what greenstalk calls ----------------------------------------------------------------
 
@@ -115,56 +125,42 @@ class Wire(socket.socket):
             raise OutOfStep("another command was sent ahead")
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        """Wait for bytes and read them; raise WaitEnded, or TimeoutError after `patience`."""
-        manners, self._manners = self._manners, None
-        if self._unread:
-            return self._read_again(buffer)
-        if manners is not None:
-            self._wait(manners)
+        """Read a line at most, so that nothing hides in greenstalk's own buffer between two calls.
+
+        Raises TimeoutError after `patience`.
+        """
+        del nbytes, flags
+        if not self._has_unread():
+            self._came, self._read_up_to = self._receive(), 0
+        came, start = self._came, self._read_up_to
+        longest = min(len(came), start + len(buffer))
+        end = came.find(b"\n", start, longest) + 1 or longest
+        buffer[: end - start] = came[start:end]
+        self._read_up_to = end
+        return end - start
+
+    # -- the socket ---------------------------------------------------------------------------
+
+    def _has_unread(self) -> bool:
+        return self._read_up_to < len(self._came)
+
+    def _receive(self) -> bytes:
         try:
-            received = super().recv_into(buffer, nbytes, flags)
+            came = self.recv(_AT_ONCE)
         except BlockingIOError:
-            raise self._silence() from None
+            raise TimeoutError(f"no answer for {self.patience:g} seconds") from None
         if self._unread_line:
-            self._check_first_line(bytes(buffer[:received]))
-        return received
-
-    def _read_again(self, buffer: Any) -> int:
-        size = min(len(self._unread), len(buffer))
-        buffer[:size] = self._unread[:size]
-        self._unread = self._unread[size:]
-        return size
-
-    def _silence(self) -> TimeoutError:
-        return TimeoutError(f"no answer for {self.patience:g} seconds")
-
-    # -- waiting ------------------------------------------------------------------------------
+            self._check_first_line(came)
+        return came
 
     def _send(self, data: Any) -> None:
         rest = data
         while rest:
             try:
-                rest = memoryview(rest)[sent:] if (sent := self.send(rest)) < len(rest) else b""
+                sent = self.send(rest)
             except BlockingIOError:
                 raise TimeoutError(f"takes nothing for {self.patience:g} seconds") from None
-
-    def _wait(self, manners: _Manners) -> None:
-        both = self._readable
-        if manners.interrupts:
-            both = select.poll()
-            for descriptor in (self.fileno(), *manners.interrupts):
-                both.register(descriptor, select.POLLIN)
-        end = min(manners.until, manners.silent_at)
-        while True:
-            seconds = max(0.0, end - time.monotonic())
-            ready = {descriptor for descriptor, _ in both.poll(seconds * 1_000)}
-            if self.fileno() in ready:
-                return
-            if not ready and seconds > 0:
-                continue  # poll counts milliseconds
-            if not ready and manners.silent_at < manners.until:
-                raise TimeoutError("no answer to a wait that was over")
-            raise WaitEnded
+            rest = memoryview(rest)[sent:] if sent < len(rest) else b""
 
     def _check_first_line(self, received: bytes) -> None:
         if b"\n" in received:
