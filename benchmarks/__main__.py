@@ -4,7 +4,11 @@ python -m benchmarks drain --broker beanstalkd                    # some two min
 python -m benchmarks backlog --broker file                        # is a long queue slower?
 python -m benchmarks publish --broker file                        # jobs/s that one process sends
 python -m benchmarks pickup --broker file                         # how soon an idle worker begins
-python -m benchmarks life                                         # start, replacement, idle
+python -m benchmarks memory                                       # eight workers, heavy app
+python -m benchmarks start                                        # until all are in a job
+python -m benchmarks idle                                         # CPU of a pool with no work
+python -m benchmarks recycle --app heavy                          # a life of 100 jobs
+python -m benchmarks replacement                                  # after kill -9
 python -m benchmarks latency --broker beanstalkd                  # waits at half of the most
 python -m benchmarks endurance --broker file --seconds 600        # does anything grow?
 python -m benchmarks report                                       # docs/performance.md anew
@@ -21,7 +25,7 @@ from benchmarks.contenders import contenders_for
 from benchmarks.contenders.publishers import publishers_for
 from benchmarks.drain import drain
 from benchmarks.harness import interleaved
-from benchmarks.life import life
+from benchmarks.lives import add_lives
 from benchmarks.loaded import add_loaded
 from benchmarks.pickup import pick_up
 from benchmarks.publish import publish
@@ -60,10 +64,7 @@ def main() -> None:
     published.add_argument("--jobs", type=int, default=20_000)
     shared_options(published)
     published.set_defaults(command=run_publish)
-    lived = commands.add_parser("life", help="start, replacement, idle CPU of a pool")
-    lived.add_argument("--workers", type=int, default=8)
-    lived.add_argument("--idle", type=float, default=20.0, help="seconds")
-    lived.set_defaults(command=lambda options: life(options.workers, options.idle))
+    add_lives(commands)
     add_loaded(commands)
     options = parser.parse_args()
     options.command(options)

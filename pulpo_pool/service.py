@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 from contextlib import suppress
-from os import read
+from os import read, write
 from typing import TYPE_CHECKING, Final
 
 from setproctitle import setproctitle
@@ -47,6 +47,11 @@ class Service:
         """Wake also when this descriptor is readable; reading it is the caller's."""
         self._watched.add(descriptor)
         self._poll.register(descriptor, select.POLLIN)
+
+    def wake(self) -> None:
+        """End the wait, from another thread."""
+        with suppress(BlockingIOError):  # it is full of such bytes already
+            write(self.seat.wakeup_end, b"!")
 
     def report_ready(self, title: str = "") -> None:
         """Take the seat, for everybody to see; `ps` shows the title, by default the role."""

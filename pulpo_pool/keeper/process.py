@@ -43,15 +43,19 @@ class StatsPace:
 
     def __init__(self, *, burst: bool) -> None:
         self._shortest, self._share = (0.1, 5.0) if burst else (2.0, 50.0)
+        self._longest = self._shortest if burst else FULL_LOOK
         self._next_at = 0.0
+        self._last: object = None
 
     def wait(self, now: float) -> float:
         """Return the seconds until it may be counted again. `now` is monotonic."""
         return max(0.0, self._next_at - now)
 
-    def counted(self, started: float, ended: float) -> None:
-        """Note how long counting took."""
-        self._next_at = ended + max(self._shortest, self._share * (ended - started))
+    def counted(self, started: float, ended: float, found: object = None) -> None:
+        """Note how long counting took; what was found twice is looked at less often."""
+        pause = self._longest if found == self._last else self._shortest
+        self._last = found
+        self._next_at = ended + max(pause, self._share * (ended - started))
 
 
 def run_keeper(  # noqa: PLR0913 - what it is composed of
@@ -141,7 +145,7 @@ class Keeper:
         if self._pace.wait(started) == 0:
             stats = queue.stats()
             waiting_since = queue.waiting_since()
-            self._pace.counted(started, self._clock.monotonic())
+            self._pace.counted(started, self._clock.monotonic(), stats)
             self._gauges.show(stats, waiting_since)
             self._note_whether_work_is_left(stats)
         self._seat.scoreboard.header.queue_seen_at = self._clock.monotonic()

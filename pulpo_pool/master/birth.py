@@ -40,6 +40,7 @@ POOL_SIGNALS: Final = (
 )
 _ADOPTION: Final = 5.0  # seconds; it takes microseconds while the master lives
 _ADOPTION_LOOK: Final = 0.0005
+_LIBC: Final = ctypes.CDLL(None)  # made here once: each newborn would make its types anew
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 _WORKER_OOM_SCORE: Final = "300"  # the kernel's own choice is then a worker, never the master
 
@@ -188,4 +189,4 @@ def _die_with(master: int) -> None:
     if not sys.platform.startswith("linux") or os.getppid() != master:
         return
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import selectors
@@ -101,6 +102,8 @@ class Master:
     def run(self) -> ExitCode:
         """Supervise until the pool is empty; return what the program exits with."""
         self._advance(PoolState.STARTING)
+        # Before the first fork: children share these pages as long as no collector writes to them.
+        gc.freeze()
         self._selector.register(self._wires.signals.reader, selectors.EVENT_READ, self._hear)
         self._selector.register(
             self._wires.doorbell.reader,

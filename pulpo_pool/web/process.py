@@ -22,6 +22,7 @@ from pulpo_pool.web.slots import MemoryLooks, SlotCollector
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from pathlib import Path
     from wsgiref.types import WSGIApplication
 
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LONGEST_CONNECTION: Final = 5.0  # seconds; a client that sends or reads slower is cut off
-BEAT: Final = 1.0  # seconds between looks at the order and at slow clients
+BEAT: Final = 1.0  # seconds between looks at slow clients and at workers' memory
+# Seconds between two beats while nobody is connected and nobody scrapes: an order whose signal was
+# lost is still seen before the master's patience with a service (5 s) ends.
+REST: Final = 4.0
 _LAST_REQUESTS: Final = 1  # seconds that requests in progress have when the process leaves
 _LIMITS: Final = {
     "threads": 4,
@@ -43,6 +47,7 @@ _LIMITS: Final = {
     "max_request_body_size": 1_024,
     "backlog": 64,
     "asyncore_use_poll": True,
+    "asyncore_loop_timeout": 60,  # its own beat; ours wakes it while clients are there
     "log_socket_errors": False,
     "ident": None,
 }
@@ -73,13 +78,15 @@ def run_web(
         FileCollector(metrics_directory, seat.scoreboard, clock),
         clock,
     )
-    server = _Server(only_local_names(app) if _is_loopback(listener) else app, listener)
+    app = only_local_names(app) if _is_loopback(listener) else app
+    server = _Server(app, listener, service.wake)
     server.start()
     service.report_ready()
     while not service.leaving and server.is_running:
         looks.look()
-        service.wait(BEAT)
-        server.cut_off_slow_clients()
+        service.wait(BEAT if server.has_clients or looks.are_wanted else REST)
+        if server.has_clients:
+            server.cut_off_slow_clients()
     if not service.leaving:
         logger.error("the HTTP server stopped by itself; its master starts another")
         return 1
@@ -99,19 +106,29 @@ class _WordlessError(ErrorTask):  # type: ignore[misc]
 class _Channel(HTTPChannel):  # type: ignore[misc]
     error_task_class = _WordlessError
 
+    def __init__(self, server: Any, *rest: Any, **named: Any) -> None:
+        super().__init__(server, *rest, **named)
+        server.wake()
+
 
 class _Server:
     """waitress in a thread of its own, so that the main thread can wait for the master."""
 
-    def __init__(self, app: WSGIApplication, listener: socket.socket) -> None:
+    def __init__(
+        self, app: WSGIApplication, listener: socket.socket, wake: Callable[[], None]
+    ) -> None:
+        """`wake` is called, in the server's own thread, for each client that connects."""
+        self._wake = wake
+        self.is_running = True
         limits: dict[str, Any] = {**_LIMITS, "sockets": [listener]}
         self._server = create_server(app, **limits)
         self._server.channel_class = _Channel
+        self._server.wake = wake
         self._thread = threading.Thread(target=self._run, name="pulpo-http", daemon=True)
 
     @property
-    def is_running(self) -> bool:
-        return self._thread.is_alive()
+    def has_clients(self) -> bool:
+        return bool(self._server.active_channels)
 
     def start(self) -> None:
         self._thread.start()
@@ -140,6 +157,8 @@ class _Server:
             self._server.run()
         except Exception:
             logger.exception("the HTTP server failed")
+        self.is_running = False
+        self._wake()
 
 
 def _is_loopback(listener: socket.socket) -> bool:

@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
@@ -41,14 +42,19 @@ class MemoryLooks:
     def __init__(self, scoreboard: Scoreboard, clock: Clock) -> None:
         self._scoreboard = scoreboard
         self._clock = clock
-        self._asked_at = clock.monotonic()
+        self._asked_at = -inf
         self._seen: dict[int, tuple[int, float, MemoryParts]] = {}  # by slot: serial, when, what
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether somebody scrapes, and so will again."""
+        return self._clock.monotonic() - self._asked_at <= ATTENTION
 
     def look(self) -> None:
         """Look at those that were not looked at for longest, as far as the time goes."""
+        if not self.are_wanted:
+            return
         began = now = self._clock.monotonic()
-        if now - self._asked_at > ATTENTION:
-            return  # nobody scrapes
         for slot in sorted(worker_slots(self._scoreboard), key=self._seen_at):
             life = self._scoreboard.life(slot)
             serial, pid = life.serial, life.pid

@@ -332,6 +332,7 @@ def test_what_a_worker_uses_is_read_from_the_kernel(web):
     show_worker(web.scoreboard, 0)
     life = web.scoreboard.life(0)
     life.pid, life.cpu_before, life.born = os.getpid(), 1_000.0, web.clock.monotonic() - 7
+    web.looks.of(0)
     web.looks.look()
 
     sizes = [
@@ -346,6 +347,7 @@ def test_what_a_worker_uses_is_read_from_the_kernel(web):
 def test_the_memory_of_one_life_is_not_taken_for_the_nexts(web):
     show_worker(web.scoreboard, 0)
     web.scoreboard.life(0).pid = os.getpid()
+    web.looks.of(0)
     web.looks.look()
     seen = web.looks.of(0)
     web.scoreboard.life(0).serial += 1
@@ -363,6 +365,9 @@ def test_memory_is_looked_at_now_and_then_and_only_for_those_who_scrape(web, mon
     monkeypatch.setattr(slots, "memory_parts", lambda pid: looked.append(pid) or parts)
     show_worker(web.scoreboard, 0)
     web.scoreboard.life(0).pid = os.getpid()
+    web.looks.look()
+    unasked = list(looked)
+    web.looks.of(0)
     for _ in range(3):
         web.looks.look()
     web.clock.advance(MEMORY_LOOK)
@@ -370,12 +375,14 @@ def test_memory_is_looked_at_now_and_then_and_only_for_those_who_scrape(web, mon
     web.clock.advance(slots.ATTENTION + 1)
     web.looks.look()
 
+    assert unasked == []
     assert len(looked) == 2
 
 
 def test_a_process_that_is_gone_costs_its_own_numbers_only(web):
     show_worker(web.scoreboard, 0)
     web.scoreboard.life(0).pid = 2**22 + 1  # more than there are
+    web.looks.of(0)
     web.looks.look()
 
     assert web.sample("pulpo_worker_resident_memory_bytes", worker="0") is None
