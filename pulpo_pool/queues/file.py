@@ -66,9 +66,8 @@ class FileQueueAdapter(QueueAdapter):
         rows = [file_turns.row(message, self.codec.encode(message), now) for message in messages]
         if not rows:
             return []
-        last = self._store.publish(file_turns.insert, rows)
-        for queue in {row[0] for row in rows}:
-            self._bells.ring(queue)
+        queues = {row[0] for row in rows}
+        last = self._store.publish(file_turns.insert, rows, announce=lambda: self._ring(queues))
         return [str(job_id) for job_id in range(last - len(rows) + 1, last + 1)]
 
     # -- working ------------------------------------------------------------------------------
@@ -131,14 +130,25 @@ class FileQueueAdapter(QueueAdapter):
                 if until_due < SAFETY_LOOK:
                     self._ring(self.queues)  # somebody else must keep that date
                 return None
-            if self._store.follow() or self._bells.moved():
-                self._bells.close()
-            self._bells.listen(self.queues)
             turn = self._store.turn(self._turns.take_woken)
             self._ring(turn.rings)
+            if turn.reservation is None and self._moved():
+                turn = self._store.turn(self._turns.take_woken)
+                self._ring(turn.rings)
             if turn.reservation is not None or time.monotonic() >= deadline:
                 return turn.reservation
             next_due = turn.next_due
+
+    def _moved(self) -> bool:
+        """Tell whether file or bells are not those we waited at; listen where they are now.
+
+        Asked when there was nothing to do: to ask before was a twelfth of an idle worker's pick-up.
+        """
+        if not (self._store.follow() or self._bells.moved()):
+            return False
+        self._bells.close()
+        self._bells.listen(self.queues)
+        return True
 
     def _ring(self, queues: Iterable[str]) -> None:
         for queue in queues:

@@ -63,11 +63,23 @@ class FileStore:
             self._follow()
             return self._transact(work, arguments)
 
-    def publish(self, work: Callable[[sqlite3.Cursor, *Ts], T], *arguments: *Ts) -> T:
-        """Run `work` like `write`; when it returns, it has reached the disk."""
+    def publish(
+        self,
+        work: Callable[[sqlite3.Cursor, *Ts], T],
+        *arguments: *Ts,
+        announce: Callable[[], None] = lambda: None,
+    ) -> T:
+        """Run `work` like `write`; when it returns, it has reached the disk.
+
+        `announce` is called when others can see it, which is before that: they need not wait for
+        the disk too (0.7 of 1.3 ms until an idle worker begins). What follows may still fail, and
+        then nobody knows whether the job will last; as it may be taken at any time after COMMIT,
+        that is so without an announcement too.
+        """
         with self._mutex:
             self._follow()
             result = self._transact(work, arguments)
+            announce()
             if self._syncs:
                 self._sync()
             if self._follow():

@@ -36,6 +36,7 @@ _INSERT: Final = SQL["insert"]
 _LAST_ID: Final = SQL["last_id"]
 _NEXT_DUE: Final = SQL["next_due"]
 _PROMOTE: Final = SQL["promote"]
+_CLAIM: Final = SQL["claim"]
 _HAS_READY: Final = SQL["has_ready"]
 _COMMIT: Final = SQL["commit"]
 _ROLLBACK: Final = SQL["rollback"]
@@ -65,7 +66,7 @@ class Turns:
         # Random, so that a lease of a database that was replaced does not fit the new one's.
         self._token = secrets.randbelow(_LARGEST_TOKEN)
         heads = " UNION ALL ".join([SQL["head"]] * len(adapter.queues))
-        self._claim = SQL["claim"].format(heads=heads, next_due=_NEXT_DUE)
+        self._next_ready = SQL["next_ready"].format(heads=heads, next_due=_NEXT_DUE)
 
     def take(self, cursor: sqlite3.Cursor, settlement: Settlement | None) -> Turn:
         """Settle, then reserve the next job; what is due goes before what is ready."""
@@ -103,20 +104,20 @@ class Turns:
         self, cursor: sqlite3.Cursor, now: float, *, unless_due: float
     ) -> Reservation | None:
         """Reserve the next ready job, unless a job that is not ready yet was due by then."""
-        token = self._token = (self._token + 1) & _LARGEST_TOKEN
-        lease_end = now + self._adapter.lease
-        row = cursor.execute(
-            self._claim, (lease_end, token, self._owner, *self._adapter.queues, unless_due)
-        ).fetchone()
+        row = cursor.execute(self._next_ready, (*self._adapter.queues, unless_due)).fetchone()
         if row is None:
             return None
         job_id, queue, raw, attempts, crashes = row
+        token = self._token = (self._token + 1) & _LARGEST_TOKEN
+        lease_end = now + self._adapter.lease
+        # Two statements: one UPDATE ... RETURNING keeps its rows in a table, and costs 1.3 us more.
+        cursor.execute(_CLAIM, (lease_end, token, self._owner, job_id))
         return Reservation(
             job_id=str(job_id),
             queue=queue,
             raw=raw,
             codec=self._adapter.codec,
-            attempt=attempts,
+            attempt=attempts + 1,
             crashes=crashes,
             lease_end=lease_end,
             token=token,

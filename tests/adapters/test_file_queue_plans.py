@@ -14,6 +14,7 @@ from pulpo_pool.queues.file_session import SQL
 HOT = [
     "insert",
     "next_due",
+    "claim",
     "has_ready",
     "commit",
     "rollback",
@@ -60,7 +61,7 @@ def test_hot_statements_neither_scan_nor_sort(database, name):
 @pytest.mark.parametrize("count", [1, 2, 7, 40])
 def test_the_claim_takes_the_head_of_each_queue(database, tmp_path, count):
     with FileQueueAdapter(str(tmp_path / "q.db"), queues=[f"q{n}" for n in range(count)]) as queue:
-        steps = plan(database, queue._turns._claim)
+        steps = plan(database, queue._turns._next_ready)
 
     assert scans(steps) == []
     heads = [step for step in steps if "jobs_standing (state=? AND queue=?)" in step]
