@@ -105,8 +105,8 @@ class FileQueueAdapter(QueueAdapter):
             self._bells.listen(self.queues)
         turn = self._store.turn(self._turns.take, settlement)
         self._ring(turn.rings)
-        if turn.reservation is not None:
-            return turn.settled, turn.reservation
+        if turn.claim is not None:
+            return turn.settled, self._turns.reservation(turn.claim)
         try:
             return turn.settled, self._wait(timeout, turn.next_due)
         except QueueUnavailable:
@@ -132,11 +132,13 @@ class FileQueueAdapter(QueueAdapter):
                 return None
             turn = self._store.turn(self._turns.take_woken)
             self._ring(turn.rings)
-            if turn.reservation is None and self._moved():
+            if turn.claim is None and self._moved():
                 turn = self._store.turn(self._turns.take_woken)
                 self._ring(turn.rings)
-            if turn.reservation is not None or time.monotonic() >= deadline:
-                return turn.reservation
+            if turn.claim is not None:
+                return self._turns.reservation(turn.claim)
+            if time.monotonic() >= deadline:
+                return None
             next_due = turn.next_due
 
     def _moved(self) -> bool:
