@@ -16,7 +16,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from pulpo_pool.clock import SystemClock
-from pulpo_pool.metrics.catalogue import JobMetrics, enter_multiprocess
+from pulpo_pool.metrics.jobs import JobMetrics
+from pulpo_pool.metrics.slot_values import enter_multiprocess
 from pulpo_pool.outcomes import JobOutcome
 from pulpo_pool.scoreboard import Activity, Scoreboard, SlotState
 from pulpo_pool.web.app import build_app

@@ -107,7 +107,7 @@ class Circuits:
         self._lock = lock
         self._clock = clock
         self._jitter = jitter
-        self._is_probe = False
+        self.is_probing = False  # whether the job in hand finds out if its type runs again
 
     @classmethod
     def alone(cls, clock: Clock) -> Circuits:
@@ -148,7 +148,7 @@ class Circuits:
 
         `pause` is seconds: its failure says that what the type depends on is down.
         """
-        was_probe, self._is_probe = self._is_probe, False
+        was_probe, self.is_probing = self.is_probing, False
         if pause is None and not was_probe:
             return 0.0
         with self._alone():
@@ -212,7 +212,7 @@ class Circuits:
                 return False
             with writing(row):
                 row.probe = self._serial
-            self._is_probe = True
+            self.is_probing = True
             return True
 
     def _is_probed(self, row: CircuitRow) -> bool:

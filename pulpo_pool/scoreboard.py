@@ -189,6 +189,9 @@ class WorkRow(ctypes.Structure):
     )
 
 
+_WORK_SIZE: Final = ctypes.sizeof(WorkRow)
+
+
 class CircuitRow(ctypes.Structure):
     """Whether a request_type runs; circuits.py says who writes it, and when."""
 
@@ -335,12 +338,8 @@ class Scoreboard:
 
         Bytes are searched before any row is read, since every job may be asked about.
         """
-        size = ctypes.sizeof(WorkRow)
-        own, end = self._works_at + slot * size, self._works_at + self.header.wanted_workers * size
-        if (
-            self._memory.find(job_id, self._works_at, own) < 0
-            and self._memory.find(job_id, own + size, end) < 0
-        ):
+        end = self._works_at + self.header.wanted_workers * _WORK_SIZE
+        if self._memory.find(job_id, self._works_at, end) < 0:
             return []
         rows = (self._works[other] for other in range(self.header.wanted_workers) if other != slot)
         return [row for row in rows if row.job_id == job_id and row.activity == Activity.BUSY]

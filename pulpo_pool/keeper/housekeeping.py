@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from pulpo_pool.crashes import Coroner, CrashBook
-    from pulpo_pool.metrics.catalogue import JobMetrics
+    from pulpo_pool.metrics.jobs import JobMetrics
     from pulpo_pool.queues.adapter import Judge, Owner, QueueAdapter, Rescued
     from pulpo_pool.scoreboard import Scoreboard
 

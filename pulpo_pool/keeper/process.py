@@ -14,8 +14,8 @@ from pulpo_pool.crashes import Coroner, CrashBook
 from pulpo_pool.errors import ConfigError, QueueError, QueueUnavailable
 from pulpo_pool.keeper.housekeeping import QueueGauges, Rescuer, judge_by
 from pulpo_pool.log import count_lines_in, set_up_logging
-from pulpo_pool.metrics.catalogue import JobMetrics, enter_multiprocess
-from pulpo_pool.metrics.slot_values import tell_losses_to
+from pulpo_pool.metrics.jobs import JobMetrics
+from pulpo_pool.metrics.slot_values import enter_multiprocess, tell_losses_to
 from pulpo_pool.queues.adapter import QueueStats
 from pulpo_pool.scoreboard import QueueLink
 from pulpo_pool.service import Service

@@ -1,4 +1,4 @@
-"""Metrics: the catalogue of what a pool exports, and the counters of its jobs.
+"""The catalogue of what a pool exports: one table, from which all else about metrics is made.
 
 Prefix `pulpo_`, base units, closed label sets: never an id, a text or a pid in a label.
 """
@@ -6,24 +6,15 @@ Prefix `pulpo_`, base units, closed label sets: never an id, a text or a pid in 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from itertools import product
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
-
-from pulpo_pool.errors import QueueCorrupt
 from pulpo_pool.log import LEVELS
-from pulpo_pool.metrics.slot_values import Loss, enter_multiprocess
 from pulpo_pool.metrics.spec import Kind, MetricSpec, Source, words
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import BuryReason, JobState
 from pulpo_pool.scoreboard import ExitReason, ForkReason, PoolState
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-__all__ = ["CATALOGUE", "JobMetrics", "Kind", "MetricSpec", "Source", "enter_multiprocess"]
+__all__ = ["CATALOGUE", "Kind", "MetricSpec", "Source"]
 
 UNKNOWN: Final = "_unknown"  # the request_type of jobs without a handler, or without a message
 OTHER: Final = "_other"  # the queue of whatever is beyond what a label may hold
@@ -267,138 +258,3 @@ CATALOGUE: Final = (
     CONFIG_RELOADS, CONFIG_RELOADED, CONFIG_RELOADED_AT, GENERATION,
     SERIES_REFUSED, FILES_QUARANTINED, FILES_SKIPPED, BUILD_INFO,
 )  # fmt: skip
-
-
-class JobMetrics:
-    """Counts what becomes of jobs, for some two microseconds a job.
-
-    Made once per process, after `enter_multiprocess`. Label children are looked up by one dict
-    access; request_types that `prepare` was not told of are counted together, so that nobody can
-    publish a label.
-    """
-
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self._finished = JOBS_FINISHED.make(Counter, registry)
-        self._duration = JOB_DURATION.make(Histogram, registry)
-        self._wait = JOB_WAIT.make(Histogram, registry)
-        self._retries = JOB_RETRIES.make(Counter, registry)
-        self._buries = JOB_BURIES.make(Counter, registry)
-        self._put_back = JOBS_PUT_BACK.make(Counter, registry)
-        self._lost = SETTLEMENTS_LOST.make(Counter, registry)
-        self._reconnects = RECONNECTS.make(Counter, registry)
-        errors = QUEUE_ERRORS.make(Counter, registry)
-        self._errors = {kind: errors.labels(kind) for kind in QueueFailure}
-        self._losses = {
-            Loss.SERIES: SERIES_REFUSED.make(Counter, registry),
-            Loss.FILE: FILES_QUARANTINED.make(Counter, registry),
-        }
-        self._queues: tuple[str, ...] = ()
-        self._request_types: frozenset[str] = frozenset()
-        self._ended: dict[tuple[str, str, str], _Ended] = {}
-        self._waited: dict[str, Callable[[float], None]] = {}
-
-    def prepare(self, queues: Iterable[str], request_types: Iterable[str]) -> None:
-        """Say which names may become labels."""
-        self._queues = tuple(queues)
-        self._request_types = frozenset(request_types)
-        self._ended.clear()
-
-    def export_zeros(self) -> None:
-        """Export every series that is known beforehand, so that no rate() misses its first step.
-
-        Only one slot of a pool need do this: sums over slots are exported, and the same zeros
-        from each of 256 slots would make every scrape hundreds of times dearer.
-        """
-        named = list(product(self._queues, [*sorted(self._request_types), UNKNOWN]))
-        for queue, request_type in named:
-            for outcome in JobOutcome:
-                if outcome is not JobOutcome.LOST:
-                    self._finished.labels(queue, request_type, outcome)
-            for retry_reason in RetryReason:
-                self._retries.labels(queue, request_type, retry_reason)
-            for bury_reason in BuryReason:
-                self._buries.labels(queue, request_type, bury_reason)
-            self._duration.labels(queue, request_type)
-            if request_type != UNKNOWN:  # only a type with a handler can be paused
-                self._put_back.labels(queue, request_type)
-        for queue in self._queues:
-            self._wait.labels(queue)
-            self._lost.labels(queue)
-
-    def job_waited(self, queue: str, seconds: float) -> None:
-        """Count how long a job waited for its first attempt."""
-        try:
-            observe = self._waited[queue]
-        except KeyError:
-            observe = self._waited[queue] = self._wait.labels(queue).observe
-        observe(seconds)
-
-    def job_finished(
-        self, queue: str, request_type: str, outcome: JobOutcome, seconds: float
-    ) -> None:
-        """Count the end of an attempt which spent `seconds` in its handler."""
-        try:
-            ended = self._ended[queue, request_type, outcome]
-        except KeyError:
-            ended = self._look_up(queue, request_type, outcome)
-        ended.count()
-        ended.observe(seconds)
-
-    def job_crashed(self, queue: str, request_type: str, outcome: JobOutcome) -> None:
-        """Count an attempt that ended with its worker: RETRIED, or BURIED at the limit."""
-        label = self._label(request_type)
-        self._finished.labels(queue, label, outcome).inc()
-        if outcome is JobOutcome.BURIED:
-            self._buries.labels(queue, label, BuryReason.CRASHED).inc()
-        else:
-            self._retries.labels(queue, label, RetryReason.CRASH).inc()
-
-    def job_retried(self, queue: str, request_type: str, reason: RetryReason) -> None:
-        """Count a job that was put back."""
-        self._retries.labels(queue, self._label(request_type), reason).inc()
-
-    def job_buried(self, queue: str, request_type: str, reason: BuryReason) -> None:
-        """Count a job that was set aside."""
-        self._buries.labels(queue, self._label(request_type), reason).inc()
-
-    def job_put_back(self, queue: str, request_type: str) -> None:
-        """Count a job that was not begun."""
-        self._put_back.labels(queue, self._label(request_type)).inc()
-
-    def settlement_lost(self, queue: str) -> None:
-        """Count an attempt that was settled too late."""
-        self._lost.labels(queue).inc()
-
-    def reconnected(self) -> None:
-        """Count a connection to the queue that came back."""
-        self._reconnects.inc()
-
-    def queue_failed(self, error: BaseException | None) -> None:
-        """Count a call that the queue did not answer."""
-        corrupt = isinstance(error, QueueCorrupt)
-        self._errors[QueueFailure.CORRUPT if corrupt else QueueFailure.UNAVAILABLE].inc()
-
-    def lost(self, what: Loss) -> None:
-        """Count what became of a metric that is not exported as it should be."""
-        self._losses[what].inc()
-
-    def _look_up(self, queue: str, request_type: str, outcome: JobOutcome) -> _Ended:
-        label = self._label(request_type)
-        ended = _Ended(
-            self._finished.labels(queue, label, outcome).inc,
-            self._duration.labels(queue, label).observe,
-        )
-        if label == request_type:  # hostile names must not fill the cache either
-            self._ended[queue, request_type, outcome] = ended
-        return ended
-
-    def _label(self, request_type: str) -> str:
-        return request_type if request_type in self._request_types else UNKNOWN
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """What counts one kind of end."""
-
-    count: Callable[[], None]
-    observe: Callable[[float], None]

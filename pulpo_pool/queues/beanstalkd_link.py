@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -26,6 +27,8 @@ _LONGEST_TUBE: Final = 200  # bytes
 _AHEAD_COMMANDS: Final = 500  # their replies, some 200 bytes each at most, fit into the sockets
 _AHEAD_BYTES: Final = 1_048_576  # of one write; it only saves memory
 _RESERVE: Final = b"reserve\r\n"
+_GRANTED: Final = re.compile(rb"RESERVED (\d+) (\d+)\r\n(.*)\r\n", re.DOTALL)
+_GRANTED_NEXT: Final = re.compile(rb"DELETED\r\n" + _GRANTED.pattern, re.DOTALL)
 _LONGEST_WAIT: Final = 10  # seconds of one reserve while other jobs are held
 _LONGEST_PARKED: Final = 30.0  # seconds until a silent server is asked whether it is there,
 _PARKED_PATIENCE: Final = 3  # or so many times its socket_timeout, if that is sooner
@@ -119,13 +122,12 @@ class Link:
                 self.park(deadline)
             parked = self.parked
             assert parked is not None
-            self.wire.expect(parked.command)
             silent_at = math.inf
             if parked.seconds is not None:
                 silent_at = parked.since + parked.seconds + self.wire.patience
-            self.wire.mind(deadline, silent_at, interrupts)
             try:
-                job = self.client.reserve(parked.seconds)
+                self.wire.wait(deadline, silent_at, interrupts)
+                job = self._read_grant(parked)
             except WaitEnded:
                 return None
             except greenstalk.TimedOutError:
@@ -137,11 +139,33 @@ class Link:
             else:
                 self.parked = None
                 return job
-            finally:
-                # The answer may have come with the one before it, and have waited for nothing.
-                self.wire.mind_no_more()
             if time.monotonic() >= deadline:
                 return None
+
+    def _read_grant(self, parked: Parked) -> greenstalk.Job[bytes]:
+        """Return the job that came; greenstalk reads whatever else an answer may be."""
+        answer = self.wire.receive()
+        granted = _GRANTED.fullmatch(answer)
+        if granted is not None and len(granted[3]) == int(granted[2]):
+            return greenstalk.Job(int(granted[1]), granted[3])
+        self.wire.unread(answer, parked.command)
+        return self.client.reserve(parked.seconds)
+
+    def hop(self, number: int) -> greenstalk.Job[bytes] | None:
+        """Delete the job in hand and reserve the next: one write, and one read of both answers.
+
+        None: they came one by one, or others did. Then the delete counts as sent and the reserve
+        as `parked`; call for both. Done without greenstalk, which builds and parses each command
+        twice: 9 us less of the 33 that a turn's Python took.
+        """
+        delete = b"delete %d\r\n" % number
+        answers = self.wire.ask(delete + _RESERVE)
+        granted = _GRANTED_NEXT.fullmatch(answers)
+        if granted is not None and len(granted[3]) == int(granted[2]):
+            return greenstalk.Job(int(granted[1]), granted[3])
+        self.wire.unread(answers, delete)
+        self.parked = Parked(time.monotonic(), None, _RESERVE)
+        return None
 
     def park(self, deadline: float, *, after: bytes = b"") -> None:
         """Ask for a job, in one write with the command before it, and go on without the answer.

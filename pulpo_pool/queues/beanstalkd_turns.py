@@ -46,6 +46,11 @@ class Turns:
             with line.waiting if waits and settlement is None else line.talking as link:
                 link.watch(self._adapter.queues)
                 if settlement is not None:
+                    if waits and self._can_hop(link, settlement):
+                        job = link.hop(int(settlement.reservation.job_id))
+                        if job is not None:
+                            link.held.clear()
+                            return Settled.DONE, self._reserved(link, job)
                     parks_until = time.monotonic() + timeout if waits else None
                     settled = self._settle(link, settlement, parks_until)
                 return settled, self._next(link, timeout)
@@ -71,6 +76,16 @@ class Turns:
                 return float(jobs.facts_of(link, reservation)["ttr"])
         except greenstalk.NotFoundError:
             raise ReservationLost(f"job {number}: the lease had ended") from None
+
+    def _can_hop(self, link: Link, settlement: Settlement) -> bool:
+        """Tell whether a worker is done with the one job it holds, as nearly always."""
+        held = link.held
+        return (
+            isinstance(settlement, Commit)
+            and len(held) == 1
+            and held.get(int(settlement.reservation.job_id)) is settlement.reservation
+            and self.line.granted is None
+        )
 
     # -- reserving ----------------------------------------------------------------------------
 
@@ -153,7 +168,7 @@ class Turns:
                 evidence.keep(
                     adapter.evidence, link, settlement, owner=adapter.owner, now=adapter.clock.now()
                 )
-            if parks_until is not None and self.line.granted is None:
+            if parks_until is not None and self.line.granted is None and link.parked is None:
                 link.park(parks_until, after=command)
             call()
         except greenstalk.NotFoundError:

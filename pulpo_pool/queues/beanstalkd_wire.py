@@ -11,11 +11,12 @@ import socket
 import struct
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_AT_ONCE: Final = 16_384  # bytes of answers read in one call; longer ones are read on
 _FIRST_LINE: Final = 4_096  # bytes; whoever says more without an end of line is no beanstalkd
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
@@ -28,14 +29,6 @@ class OutOfStep(OSError):
     """What comes is not what was asked for; the connection is of no more use."""
 
 
-class _Manners(NamedTuple):
-    """How to wait for a reply's first byte. Times are monotonic seconds."""
-
-    until: float
-    silent_at: float  # when the server should have spoken at the latest
-    interrupts: tuple[int, ...]
-
-
 class Wire(socket.socket):
     """A connected stream that waits `patience` seconds at most for its peer.
 
@@ -46,7 +39,8 @@ class Wire(socket.socket):
         super().__init__(family, kind, protocol)
         self.patience = patience
         self._sent_ahead: deque[bytes] = deque()
-        self._manners: _Manners | None = None
+        self._came = b""
+        self._read_up_to = 0
         self._unread_line = _FIRST_LINE
         self._readable = select.poll()
         self._readable.register(self, select.POLLIN)
@@ -68,26 +62,57 @@ class Wire(socket.socket):
         self._sent_ahead.extend(commands)
         self._send(b"".join(self._sent_ahead))
 
+    def ask(self, commands: bytes) -> bytes:
+        """Send commands and return the first that comes: nothing may be owed until then."""
+        self._send(commands)
+        return self._receive()
+
+    def receive(self) -> bytes:
+        """Return what has come and nobody has read; wait for something if there is nothing."""
+        if not self._has_unread():
+            return self._receive()
+        unread, self._came = self._came[self._read_up_to :], b""
+        self._read_up_to = 0
+        return unread
+
+    def unread(self, answers: bytes, command: bytes) -> None:
+        """Have greenstalk read what was received, as if it came when it sends this command."""
+        self._came, self._read_up_to = answers + self._came[self._read_up_to :], 0
+        self._sent_ahead.append(command)
+
     def send_with(self, command: bytes, following: bytes) -> None:
-        """Send a command ahead, and in the same write one whose call `expect` will announce."""
+        """Send a command ahead, and in the same write one whose answer `receive` will return."""
         self._sent_ahead.append(command)
         self._send(command + following)
 
-    def expect(self, command: bytes) -> None:
-        """Skip this command when it is sent: its reply is owed already."""
-        self._sent_ahead.append(command)
+    def wait(self, until: float, silent_at: float, interrupts: tuple[int, ...]) -> None:
+        """Wait until something can be read. Times are monotonic seconds.
 
-    def mind(self, until: float, silent_at: float, interrupts: tuple[int, ...]) -> None:
-        """Let the wait for the next reply end early, with WaitEnded, while it has not begun."""
-        self._manners = _Manners(until, silent_at, interrupts)
-
-    def mind_no_more(self) -> None:
-        """Wait for the next reply as for any: what `mind` was for may have been read already."""
-        self._manners = None
+        Raises WaitEnded then or when an interrupt is readable, TimeoutError when the server should
+        have spoken at the latest.
+        """
+        if self._has_unread():
+            return
+        both = self._readable
+        if interrupts:
+            both = select.poll()
+            for descriptor in (self.fileno(), *interrupts):
+                both.register(descriptor, select.POLLIN)
+        end = min(until, silent_at)
+        while True:
+            seconds = max(0.0, end - time.monotonic())
+            ready = {descriptor for descriptor, _ in both.poll(seconds * 1_000)}
+            if self.fileno() in ready:
+                return
+            if not ready and seconds > 0:
+                continue  # poll counts milliseconds
+            if not ready and silent_at < until:
+                raise TimeoutError("no answer to a wait that was over")
+            raise WaitEnded
 
     def has_news(self) -> bool:
         """Tell whether something can be read now; the end of the stream counts."""
-        return bool(self._readable.poll(0))
+        return self._has_unread() or bool(self._readable.poll(0))
 
     # -- what greenstalk calls ----------------------------------------------------------------
 
@@ -100,45 +125,42 @@ class Wire(socket.socket):
             raise OutOfStep("another command was sent ahead")
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        """Wait for bytes and read them; raise WaitEnded, or TimeoutError after `patience`."""
-        manners, self._manners = self._manners, None
-        if manners is not None:
-            self._wait(manners)
+        """Read a line at most, so that nothing hides in greenstalk's own buffer between two calls.
+
+        Raises TimeoutError after `patience`.
+        """
+        del nbytes, flags
+        if not self._has_unread():
+            self._came, self._read_up_to = self._receive(), 0
+        came, start = self._came, self._read_up_to
+        longest = min(len(came), start + len(buffer))
+        end = came.find(b"\n", start, longest) + 1 or longest
+        buffer[: end - start] = came[start:end]
+        self._read_up_to = end
+        return end - start
+
+    # -- the socket ---------------------------------------------------------------------------
+
+    def _has_unread(self) -> bool:
+        return self._read_up_to < len(self._came)
+
+    def _receive(self) -> bytes:
         try:
-            received = super().recv_into(buffer, nbytes, flags)
+            came = self.recv(_AT_ONCE)
         except BlockingIOError:
             raise TimeoutError(f"no answer for {self.patience:g} seconds") from None
         if self._unread_line:
-            self._check_first_line(bytes(buffer[:received]))
-        return received
-
-    # -- waiting ------------------------------------------------------------------------------
+            self._check_first_line(came)
+        return came
 
     def _send(self, data: Any) -> None:
-        rest = memoryview(data)
+        rest = data
         while rest:
             try:
-                rest = rest[self.send(rest) :]
+                sent = self.send(rest)
             except BlockingIOError:
                 raise TimeoutError(f"takes nothing for {self.patience:g} seconds") from None
-
-    def _wait(self, manners: _Manners) -> None:
-        both = self._readable
-        if manners.interrupts:
-            both = select.poll()
-            for descriptor in (self.fileno(), *manners.interrupts):
-                both.register(descriptor, select.POLLIN)
-        end = min(manners.until, manners.silent_at)
-        while True:
-            seconds = max(0.0, end - time.monotonic())
-            ready = {descriptor for descriptor, _ in both.poll(seconds * 1_000)}
-            if self.fileno() in ready:
-                return
-            if not ready and seconds > 0:
-                continue  # poll counts milliseconds
-            if not ready and manners.silent_at < manners.until:
-                raise TimeoutError("no answer to a wait that was over")
-            raise WaitEnded
+            rest = memoryview(rest)[sent:] if sent < len(rest) else b""
 
     def _check_first_line(self, received: bytes) -> None:
         if b"\n" in received:

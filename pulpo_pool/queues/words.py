@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from pulpo_pool.codec import Codec
@@ -114,9 +114,8 @@ class Reservation:
         return f"Reservation(job_id={self.job_id!r}, queue={self.queue!r}, attempt={self.attempt})"
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Done: the job goes."""
+class Commit(NamedTuple):
+    """Done: the job goes. A tuple, since one is made for each job."""
 
     reservation: Reservation
 

@@ -52,9 +52,11 @@ class Hygiene:
         """Undo what would reach the next job: directory, umask, alarm and streams. 2 us a job."""
         signal.alarm(0)  # the timer of setitimer, too: it would end somebody else's job
         os.umask(self._umask)
-        if self._home is not None:
-            with suppress(OSError):
+        try:
+            if self._home is not None:
                 os.fchdir(self._home)
+        except OSError:
+            pass
         if not _streams_are_open():
             self._reopen_streams()
 
@@ -74,9 +76,11 @@ def _streams_are_open() -> bool:
     try:
         if sys.stdout.closed or sys.stderr.closed:
             return False
-    except Exception:  # noqa: BLE001 - None, gone, or an object of the app that is no file
+        fcntl.fcntl(1, fcntl.F_GETFD)
+        fcntl.fcntl(2, fcntl.F_GETFD)
+    except Exception:  # noqa: BLE001 - None, gone, closed, or an object of the app that is no file
         return False
-    return _is_open(1) and _is_open(2)
+    return True
 
 
 def _is_open(fd: int) -> bool:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from pulpo_pool.clock import Clock
-    from pulpo_pool.metrics.catalogue import JobMetrics
+    from pulpo_pool.metrics.jobs import JobMetrics
     from pulpo_pool.seat import Seat
     from pulpo_pool.worker.hygiene import Hygiene
     from pulpo_pool.worker.loop import WorkerLoop

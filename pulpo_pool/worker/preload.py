@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pulpo_pool.log import count_lines_in, set_up_logging
-from pulpo_pool.metrics.catalogue import JobMetrics
+from pulpo_pool.metrics.jobs import JobMetrics
 from pulpo_pool.metrics.slot_values import enter_scratch
 from pulpo_pool.metrics.unexported import warn_of_unexported
 from pulpo_pool.queues.opening import import_driver

@@ -16,8 +16,8 @@ from pulpo_pool.errors import (
     QueueUnavailable,
 )
 from pulpo_pool.log import count_lines_in, keep_logging, set_up_logging
-from pulpo_pool.metrics.catalogue import JobMetrics, enter_multiprocess
-from pulpo_pool.metrics.slot_values import tell_losses_to
+from pulpo_pool.metrics.jobs import JobMetrics
+from pulpo_pool.metrics.slot_values import enter_multiprocess, tell_losses_to
 from pulpo_pool.metrics.unexported import warn_of_unexported
 from pulpo_pool.queues.adapter import Owner
 from pulpo_pool.scoreboard import Activity, ExitReason, QueueLink, writing
@@ -186,17 +186,16 @@ class Worker:
 
     def _work(self, loop: WorkerLoop) -> ExitReason:
         empty_turns = 0
+        orders, monotonic = self._orders, self._plan.clock.monotonic
         while True:
-            if self._orders.is_stopping():
+            if orders.is_stopping():
                 self._while_queue_is_up(loop, loop.finish)
-                return self._orders.leaving_reason()
-            if self._orders.is_resting():
+                return orders.leaving_reason()
+            if orders.is_resting():
                 self._rest(loop)
             elif self._while_queue_is_up(loop, loop.turn):
                 empty_turns = 0
-                if not loop.has_put_back and self._lifespan.reached_by_job(
-                    self._plan.clock.monotonic()
-                ):
+                if not loop.has_put_back and self._lifespan.reached_by_job(monotonic()):
                     self._seat.ring()
                 self._hygiene.tidy_up()
             elif not self._orders.woken():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pulpo_pool.clock import Clock
     from pulpo_pool.log import Fields
     from pulpo_pool.message import Message
-    from pulpo_pool.metrics.catalogue import JobMetrics
+    from pulpo_pool.metrics.jobs import JobMetrics
     from pulpo_pool.queues.adapter import Reservation
     from pulpo_pool.seat import Seat
     from pulpo_pool.worker.lease import LeaseKeeper
@@ -55,6 +55,7 @@ class WorkerReport(Observer):
         self._clock = clock
         self._redacts = redacts  # an exception itself would tell what was taken out of its text
         self._title = ""
+        self._shown_type = self._shown_queue = ""  # in the row, where most jobs find their own
         self._waited_for_work = True
         self._next_costly_look = 0.0  # monotonic seconds
 
@@ -64,7 +65,8 @@ class WorkerReport(Observer):
 
     def started(self, context: JobContext) -> None:
         """Show the job while its handler runs."""
-        request_type = context.request_type
+        message = context.message
+        request_type, queue = message.request_type, context.queue
         self._fields.job = context
         row = self._row
         now = self._clock.monotonic()
@@ -72,10 +74,13 @@ class WorkerReport(Observer):
         row.seq |= 1
         row.activity = Activity.BUSY
         row.heartbeat = row.job_started = row.busy_since = now
-        row.job_deadline = context.deadline.at if context.deadline else 0.0
-        row.queue = as_text(context.queue)
+        deadline = context.deadline
+        row.job_deadline = deadline.at if deadline is not None else 0.0
         row.job_id = as_text(context.job_id)
-        row.request_type = as_text(request_type)
+        if request_type != self._shown_type or queue != self._shown_queue:
+            self._shown_type, self._shown_queue = request_type, queue
+            row.queue = as_text(queue)
+            row.request_type = as_text(request_type)
         row.seq += 1
         if self._waited_for_work:
             self._waited_for_work = False
@@ -83,7 +88,7 @@ class WorkerReport(Observer):
                 self._seat.ring()  # perhaps nobody is left to wait for the next job
         self._entitle(request_type)
         if self._is_first_attempt(now):
-            self._metrics.job_waited(context.queue, self._waited(context.message))
+            self._metrics.job_waited(queue, self._waited(message))
 
     def finished(self, done: JobDone) -> None:
         """Count the attempt, and log it unless it went well."""

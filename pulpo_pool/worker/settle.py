@@ -30,7 +30,7 @@ class Answer:
     error: BaseException | None = None
 
 
-_WELL: Final = Answer(RequestResult.success())  # made once: nearly every job ends so
+WELL: Final = Answer(RequestResult.success())  # made once: nearly every job ends so
 
 
 def answer_of(returned: object) -> Answer:
@@ -41,12 +41,12 @@ def answer_of(returned: object) -> Answer:
     well, since repeating finished work is worse than ignoring a value.
     """
     if returned is None:
-        return _WELL
+        return WELL
     if isinstance(returned, RequestResult):
         return Answer(_checked(returned))
     if isinstance(returned, BaseException):
         return answer_of_failure(returned)
-    return _WELL
+    return WELL
 
 
 def answer_of_failure(error: BaseException) -> Answer:
@@ -79,7 +79,7 @@ def conclude(  # noqa: PLR0913 - all that decides about an attempt
     """
     result, error = answer.result, answer.error
     if result.kind is ResultKind.SUCCESS:
-        return JobDone(reservation, request_type, JobOutcome.SUCCESS, Commit(reservation), seconds)
+        return succeeded(reservation, request_type, seconds)
     text = error_text(result.error, error, redactors)
     if result.kind is ResultKind.FATAL:
         return buried(reservation, request_type, BuryReason.FATAL, text, seconds, error)
@@ -105,6 +105,11 @@ def conclude(  # noqa: PLR0913 - all that decides about an attempt
         seconds,
         error,
     )
+
+
+def succeeded(reservation: Reservation, request_type: str, seconds: float) -> JobDone:
+    """Return the end of a job that is done."""
+    return JobDone(reservation, request_type, JobOutcome.SUCCESS, Commit(reservation), seconds)
 
 
 def _reason_to_retry(error: BaseException | None) -> RetryReason:

@@ -16,9 +16,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from seats import until, wait_for_end
 
 from pulpo_pool.metrics import slot_files, slot_values
-from pulpo_pool.metrics.catalogue import JobMetrics, enter_multiprocess
+from pulpo_pool.metrics.jobs import JobMetrics
 from pulpo_pool.metrics.slot_files import SlotFile, prepare_metrics_directory
-from pulpo_pool.metrics.slot_values import enter_scratch, tell_losses_to
+from pulpo_pool.metrics.slot_values import enter_multiprocess, enter_scratch, tell_losses_to
 from pulpo_pool.outcomes import JobOutcome
 
 LIVES = 40

@@ -14,7 +14,8 @@ from seats import make_scoreboard
 
 from pulpo_pool.cli.main import cli
 from pulpo_pool.master.lag import REMEMBERED, LoopLag
-from pulpo_pool.metrics.catalogue import CATALOGUE, UNKNOWN, JobMetrics, Kind
+from pulpo_pool.metrics.catalogue import CATALOGUE, UNKNOWN, Kind
+from pulpo_pool.metrics.jobs import JobMetrics
 from pulpo_pool.metrics.unexported import warn_of_unexported
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import BuryReason
