@@ -29,10 +29,10 @@ class Drained(Run):
     }
 
 
-def drain(contender: Contender, number: int, jobs: int, backlog: int) -> Drained:
-    """Measure round `number`; `jobs` and `backlog` are less for a slow contender."""
+def drain(contender: Contender, number: int, jobs: int) -> Drained:
+    """Measure round `number`; `jobs` are less for a slow contender."""
     jobs = min(jobs, contender.enough)
-    contender.prepare(min(backlog, contender.enough))
+    contender.prepare(jobs)
     contender.start()
     until(contender, jobs // 10)
     workers, servers = contender.workers(), contender.servers()

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 import psutil
 
@@ -29,9 +29,10 @@ def body_of(number: int) -> dict[str, object]:
     }
 
 
-LINE = (
-    b"%020d\n"  # the handler appends when it began, monotonic nanoseconds: the size tells how many
-)
+LINE = b"%020d\n"
+# The handler appends when it began, monotonic nanoseconds, less the job's number: the size of the
+# file tells how many jobs are done. A number is small, some nanoseconds, except where it is itself
+# the time at which the job was due (`latency`): then the line is how long the job waited.
 
 
 class Contender(ABC):
@@ -82,6 +83,13 @@ class Contender(ABC):
     def send(self, number: int) -> int:
         """Publish one job by an open connection; return when, in monotonic nanoseconds."""
 
+    def producer(self) -> tuple[str, Mapping[str, str]]:
+        """Return a Python and its environment, for a producer in a process of its own.
+
+        In `folder`, its `from shop import publish` is the usual API: publish(n, to, subject).
+        """
+        raise NotImplementedError(f"{self.name} has no producer")
+
     @abstractmethod
     def close(self) -> None:
         """End all that was started."""
@@ -95,14 +103,28 @@ class Run:
     baseline: str
     round: int
 
-    columns: ClassVar[Mapping[str, str]]  # of its table: title to attribute
+    columns: ClassVar[Mapping[str, str]]  # of its table: title to attribute, dotted in a part
+    ratios: ClassVar[bool] = True  # whether each column is followed by the ratio to the baseline
+
+
+class Entrant(Protocol):
+    """What is measured in turns: a Contender, or whoever opens and closes like one."""
+
+    folder: Path
+
+    def open(self) -> None:
+        """Start what it needs."""
+
+    def close(self) -> None:
+        """End it."""
 
 
 AnyRun = TypeVar("AnyRun", bound=Run)
+AnyEntrant = TypeVar("AnyEntrant", bound=Entrant)
 
 
 def interleaved(
-    contenders: Sequence[Contender], rounds: int, measure: Callable[[Contender, int], AnyRun]
+    contenders: Sequence[AnyEntrant], rounds: int, measure: Callable[[AnyEntrant, int], AnyRun]
 ) -> list[AnyRun]:
     """Measure A B C A B C: what disturbs a shared machine then disturbs all alike."""
     runs = []

@@ -1,32 +1,30 @@
-"""From raw results to a JSON file and a table of medians, spreads and ratios."""
+"""From runs to a JSON file, and to a table of medians, spreads and ratios."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-import time
 from dataclasses import asdict
-from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.provenance import provenance
+from benchmarks.readings import Figure, number, part
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.harness import Run
 
 
-def save(path: Path, benchmark: str, runs: Sequence[Run], **parameters: int) -> None:
-    """Keep every run, and where it was."""
+def save(path: Path, benchmark: str, runs: Sequence[Run], **parameters: float) -> None:
+    """Keep every run, what its table shows, and where it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "benchmark": benchmark,
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}, {os.cpu_count()} CPUs",
-        "load": os.getloadavg(),
+        **provenance(),
         **parameters,
+        "columns": dict(runs[0].columns),
+        "ratios": runs[0].ratios,
         "runs": [asdict(run) for run in runs],
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
@@ -34,20 +32,26 @@ def save(path: Path, benchmark: str, runs: Sequence[Run], **parameters: int) -> 
 
 def table(runs: Sequence[Run]) -> str:
     """A Markdown table: medians, with the smallest and the largest, and ratios to the baseline."""
-    columns = runs[0].columns
+    return rows([asdict(run) for run in runs], runs[0].columns, with_ratios=runs[0].ratios)
+
+
+def rows(runs: Sequence[dict[str, Any]], columns: Mapping[str, str], *, with_ratios: bool) -> str:
+    """A table of runs as the JSON files have them, without columns that are nothing throughout."""
+    columns = {title: name for title, name in columns.items() if any(part(r, name) for r in runs)}
+    ratio = [" ratio |", " ---: |"] if with_ratios else ["", ""]
     lines = [
-        "| contender |" + "".join(f" {title} (min-max) | ratio |" for title in columns),
-        "| --- |" + " ---: | ---: |" * len(columns),
+        "| contender |" + "".join(f" {title} (min-max) |{ratio[0]}" for title in columns),
+        "| --- |" + f" ---: |{ratio[1]}" * len(columns),
     ]
     by_name = _by_name(runs)
     for name, own in by_name.items():
-        base = by_name.get(own[0].baseline, [])
-        cells = [
-            cell
-            for figure in columns.values()
-            for cell in (_spread(own, figure), _ratio(own, base, figure))
-        ]
-        lines.append("| " + " | ".join([name, *cells]) + " |")
+        base = by_name.get(own[0]["baseline"], [])
+        cells = []
+        for figure in columns.values():
+            cells.append(_spread(own, figure))
+            cells += [_ratio(own, base, figure)] if with_ratios else []
+        shown = f"**{name}**" if name.startswith("pulpo-pool") else name
+        lines.append("| " + " | ".join([shown, *cells]) + " |")
     return "\n".join(lines)
 
 
@@ -58,33 +62,35 @@ def against(runs: Sequence[Run]) -> str:
         "| us | against | " + " | ".join(columns) + " |",
         "| --- | --- |" + " ---: |" * len(columns),
     ]
-    by_name = _by_name(runs)
+    by_name = _by_name([asdict(run) for run in runs])
     for us, own in by_name.items():
         if not us.startswith("pulpo-pool"):
             continue
         for name, others in by_name.items():
-            if name != us and others[0].baseline == own[0].baseline:
+            if name != us and others[0]["baseline"] == own[0]["baseline"]:
                 cells = [_ratio(own, others, figure) for figure in columns.values()]
                 lines.append("| " + " | ".join([us, name, *cells]) + " |")
     return "\n".join(lines)
 
 
-def _by_name(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    by_name: dict[str, list[Run]] = {}
+def _by_name(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    by_name: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
-        by_name.setdefault(run.contender, []).append(run)
+        by_name.setdefault(run["contender"], []).append(run)
     return by_name
 
 
-def _spread(runs: Sequence[Run], figure: str) -> str:
-    values = [getattr(run, figure) for run in runs]
-    middle = median(values)
-    digits = 0 if middle >= 1_000 else 1 if middle >= 10 else 2
-    return f"{middle:,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
+def _figure(runs: Sequence[dict[str, Any]], figure: str) -> Figure:
+    return Figure({place: float(part(run, figure)) for place, run in enumerate(runs)})
 
 
-def _ratio(runs: Sequence[Run], base: Sequence[Run], figure: str) -> str:
-    ours, theirs = (
-        median([getattr(run, figure) for run in some] or [0.0]) for some in (runs, base)
-    )
-    return f"{ours / theirs:.2f}" if theirs else "-"
+def _spread(runs: Sequence[dict[str, Any]], figure: str) -> str:
+    own = _figure(runs, figure)
+    return f"{number(own.middle)} ({number(own.least)}-{number(own.most)})"
+
+
+def _ratio(runs: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]], figure: str) -> str:
+    theirs = _figure(base, figure) if base else None
+    if theirs is None or not theirs.middle:
+        return "-"
+    return number(_figure(runs, figure).middle / theirs.middle)

@@ -176,6 +176,12 @@ class _RecordingEngine(GivenEngine):
         super().__init__(adapter, clock)
         self._published = published
 
+    def publish(self, message: Message) -> Message:
+        """Store and remember the message."""
+        stored = super().publish(message)
+        self._published.append(stored)
+        return stored
+
     def publish_many(self, messages: Iterable[Message]) -> list[Message]:
         """Store and remember the messages."""
         stored = super().publish_many(messages)
@@ -192,6 +198,10 @@ class _EagerEngine:
         self.published: list[Message] = []
         self.app = app
         self._codec = Codec()
+
+    def publish(self, message: Message) -> Message:
+        """Run the message."""
+        return self.publish_many((message,))[0]
 
     def publish_many(self, messages: Iterable[Message]) -> list[Message]:
         """Run the messages, one after the other, once all are found fit to be published."""

@@ -15,7 +15,7 @@ from benchmarks.contenders.redis import Redis
 from benchmarks.harness import Contender, body_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 HANDLER = """
 import os, time
@@ -73,6 +73,9 @@ class Peer(Contender):
         sender.stdin.write(json.dumps(body_of(number)).encode() + b"\n")
         sender.stdin.flush()
         return int(sender.stdout.readline())
+
+    def producer(self) -> tuple[str, Mapping[str, str]]:
+        return str(programs() / "python"), self.environment
 
     def start(self) -> None:
         program, *arguments = self.command

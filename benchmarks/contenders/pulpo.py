@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from pulpo_pool.publishing import Publisher
 from pulpo_pool.queues.opening import file_url, open_queue
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from pulpo_pool.queues.adapter import QueueAdapter
@@ -36,9 +37,17 @@ out = os.open("done", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 @pulpo.job()
 def mark(n: int, to: str, subject: str) -> None:
-    os.write(out, b"%020d\\n" % time.monotonic_ns())
+    os.write(out, b"%020d\\n" % (time.monotonic_ns() - n))
+
+
+publish = mark.publish
 """
 _BATCH = 1_000
+_TOLD = 100_000  # jobs between two words about a long backlog
+
+
+def _messages(numbers: Iterable[int]) -> list[Message]:
+    return [Message(request_type="mark", body=body_of(number)) for number in numbers]
 
 
 class Pool:
@@ -78,10 +87,9 @@ class Pool:
         with open_queue(self.broker) as queue:
             publisher = Publisher(queue, SystemClock())
             for first in range(0, jobs, _BATCH):
-                numbers = range(first, min(first + _BATCH, jobs))
-                publisher.publish_many(
-                    [Message(request_type="mark", body=body_of(n)) for n in numbers]
-                )
+                publisher.publish_many(_messages(range(first, min(first + _BATCH, jobs))))
+                if first and first % _TOLD == 0:
+                    print(f"{first:,} of {jobs:,} jobs are published", file=sys.stderr)
 
     def stop(self) -> None:
         if self.process is not None:
@@ -105,15 +113,26 @@ class PulpoContender(Contender):
         assert self.pool is not None
         self.pool.publish(jobs)
 
-    def send(self, number: int) -> int:
+    def _publisher(self) -> Publisher:
         assert self.pool is not None
         if self._queue is None:
             self._queue = open_queue(self.pool.broker)
-        publisher = Publisher(self._queue, SystemClock())
+        return Publisher(self._queue, SystemClock())
+
+    def send_many(self, numbers: Iterable[int]) -> None:
+        """Publish some jobs in one call, by the connection that `send` uses."""
+        self._publisher().publish_many(_messages(numbers))
+
+    def send(self, number: int) -> int:
+        publisher = self._publisher()
         message = Message(request_type="mark", body=body_of(number))
         began = time.monotonic_ns()
         publisher.publish(message)
         return began
+
+    def producer(self) -> tuple[str, Mapping[str, str]]:
+        assert self.pool is not None
+        return sys.executable, {**os.environ, "PULPO_POOL_BROKER": self.pool.broker}
 
     def start(self) -> None:
         assert self.pool is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -17,9 +18,31 @@ from benchmarks.contenders.loops import SQLITE_SCHEMA
 from benchmarks.harness import Contender, body_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 INSERT = "INSERT INTO jobs (state, body) VALUES (0, ?)"
+PUT_SHOP = """
+import json
+
+import greenstalk
+
+client = greenstalk.Client(("{host}", {port}))
+
+
+def publish(**body):
+    client.put(json.dumps(body))
+"""
+INSERT_SHOP = """
+import json
+import sqlite3
+
+database = sqlite3.connect("{path}", timeout=60, isolation_level=None)
+database.execute("PRAGMA synchronous=NORMAL")
+
+
+def publish(**body):
+    database.execute("{insert}", (json.dumps(body),))
+"""
 
 
 class RawLoop(Contender):
@@ -44,6 +67,9 @@ class RawLoop(Contender):
             for _ in range(self.processes)
         ]  # fmt: skip
 
+    def producer(self) -> tuple[str, Mapping[str, str]]:
+        return sys.executable, os.environ
+
     def workers(self) -> Sequence[int]:
         return [process.pid for process in self._running]
 
@@ -64,6 +90,8 @@ class OnBeanstalkd(RawLoop):
     def open(self) -> None:
         self._server = Beanstalkd().start()
         self._client = greenstalk.Client((self._server.host, self._server.port))
+        shop = PUT_SHOP.format(host=self._server.host, port=self._server.port)
+        (self.folder / "shop.py").write_text(shop)
 
     def prepare(self, jobs: int) -> None:
         put_all(self._server, (json.dumps(body_of(n)).encode() for n in range(jobs)))
@@ -109,7 +137,8 @@ class RawSqlite(RawLoop):
 
     def open(self) -> None:
         self._path = self.folder / "raw.db"
-
+        shop = INSERT_SHOP.format(path=self._path, insert=INSERT)
+        (self.folder / "shop.py").write_text(shop)
         self._database = sqlite3.connect(self._path, timeout=60)
         self._database.executescript(SQLITE_SCHEMA)
 

@@ -25,6 +25,9 @@ class Engine(Protocol):
     def adapter(self) -> QueueAdapter:
         """The open queue."""
 
+    def publish(self, message: Message) -> Message:
+        """Store a message; return it as stored."""
+
     def publish_many(self, messages: Iterable[Message]) -> list[Message]:
         """Store all messages or none; return them as stored."""
 
@@ -61,6 +64,12 @@ class QueueEngine:
         with opened.lock:
             return self._adapter(opened)
 
+    def publish(self, message: Message) -> Message:
+        """Store a message; return it as stored. See publish_many."""
+        opened = self._here()
+        with opened.lock:
+            return self._publisher(opened).publish(message)[0]
+
     def publish_many(self, messages: Iterable[Message]) -> list[Message]:
         """Store all messages or none; return them as stored.
 
@@ -68,9 +77,7 @@ class QueueEngine:
         """
         opened = self._here()
         with opened.lock:
-            if opened.publisher is None:
-                opened.publisher = Publisher(self._adapter(opened), self.clock)
-            return [message for message, _ in opened.publisher.publish_many(messages)]
+            return [message for message, _ in self._publisher(opened).publish_many(messages)]
 
     def close(self) -> None:
         """Let go of what was opened in this process; the next use opens it again."""
@@ -86,6 +93,11 @@ class QueueEngine:
         # setdefault is atomic: threads that come first together agree on one.
         return self._by_process.get(pid) or self._by_process.setdefault(pid, _Opened())
 
+    def _publisher(self, opened: _Opened) -> Publisher:
+        if opened.publisher is None:
+            opened.publisher = Publisher(self._adapter(opened), self.clock)
+        return opened.publisher
+
     def _adapter(self, opened: _Opened) -> QueueAdapter:
         if opened.adapter is None:
             opened.adapter = self._open_adapter()
@@ -100,6 +112,11 @@ class GivenEngine:
         self.clock = clock
         self._publisher = Publisher(adapter, clock)
         self._lock = threading.Lock()
+
+    def publish(self, message: Message) -> Message:
+        """Store a message; return it as stored."""
+        with self._lock:
+            return self._publisher.publish(message)[0]
 
     def publish_many(self, messages: Iterable[Message]) -> list[Message]:
         """Store all messages or none; return them as stored."""

@@ -108,7 +108,7 @@ class Pulpo:
         When it returns, the queue has accepted it. Raises InvalidMessage for what cannot be
         serialized, MessageTooLarge, QueueUnavailable, ConfigError.
         """
-        return self._engine.publish_many((message,))[0]
+        return self._engine.publish(message)
 
     def publish_many(self, messages: Iterable[Message]) -> list[Message]:
         """Publish all messages or none; return them as they were stored. See publish.

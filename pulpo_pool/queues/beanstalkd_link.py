@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import greenstalk
 
@@ -209,11 +210,12 @@ class Link:
         refusal: greenstalk.BeanstalkdError | None = None
         for batch in _batches(puts):
             uses = [self._use_before(put) for put in batch]
-            self.wire.send_ahead(
-                command
-                for put, use in zip(batch, uses, strict=True)
-                for command in (*([b"use %b\r\n" % put.tube.encode()] if use else ()), _said(put))
-            )
+            if len(batch) > 1 or uses[0]:
+                self.wire.send_ahead(
+                    command
+                    for put, use in zip(batch, uses, strict=True)
+                    for command in _said(put, use=use)
+                )
             for put, use in zip(batch, uses, strict=True):
                 if use:
                     self.client.use(put.tube)
@@ -267,6 +269,7 @@ class Link:
             yield from found
 
 
+@functools.lru_cache(maxsize=1_000)  # each publish asks, and most apps have a few queues
 def check_tube(name: str) -> str:
     """Return a queue's name; raise ValueError if beanstalkd has no such tubes."""
     raw = name.encode("utf-8", "replace")
@@ -346,6 +349,8 @@ def _batches(puts: Sequence[Put]) -> Iterator[list[Put]]:
         yield batch
 
 
-def _said(put: Put) -> Any:
+def _said(put: Put, *, use: bool) -> Iterator[bytes]:
+    if use:
+        yield b"use %b\r\n" % put.tube.encode()
     head = b"put %d %d %d %d\r\n" % (put.priority, put.delay, put.lease, len(put.body))
-    return b"%b%b\r\n" % (head, put.body)
+    yield b"%b%b\r\n" % (head, put.body)

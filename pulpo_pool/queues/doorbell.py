@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import functools
 import hashlib
 import os
 import select
@@ -110,10 +111,12 @@ class Doorbell:
         waiter: Callable[[], Waiter] = _waiter,
     ) -> None:
         self._directory = Path(directory)
+        self._prefix = f"{self._directory}/"
         self._entrust = entrust  # gives a new file its owner and permissions
         self._new_waiter = waiter
         self._waiter: Waiter | None = None
         self._fifos: dict[str, int] = {}  # what we listen to, by queue
+        self._no_bell = False  # the last ring found no FIFO
 
     def ring(self, queue: str) -> None:
         """Wake one process that waits at this queue; nobody waiting is fine."""
@@ -122,10 +125,15 @@ class Doorbell:
             with suppress(BlockingIOError):  # full: it rings already
                 os.write(fifo, b"!")
             return
+        path = self._path(queue)
+        if self._no_bell and not os.access(path, os.F_OK):
+            return  # at a third of what to open and to fail costs, for who fills a queue in advance
         try:
-            fifo = os.open(self._path(queue), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return  # ENOENT, ENXIO: nobody listens; whatever else it is, waiters look by themselves
+            fifo = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            # ENOENT, ENXIO: nobody listens; whatever else it is, waiters look by themselves.
+            self._no_bell = error.errno == errno.ENOENT
+            return
         try:
             with suppress(BlockingIOError, BrokenPipeError):
                 os.write(fifo, b"!")
@@ -190,9 +198,7 @@ class Doorbell:
             os.close(self._fifos.popitem()[1])
 
     def _path(self, queue: str) -> str:
-        # Hashed: a queue's name may be longer than a file's, or hold a slash.
-        digest = hashlib.blake2b(queue.encode("utf-8", "surrogatepass"), digest_size=16)
-        return f"{self._directory}/{digest.hexdigest()}"
+        return self._prefix + _file_name(queue)
 
     def _open(self, path: str) -> int:
         try:
@@ -205,3 +211,9 @@ class Doorbell:
             os.close(fifo)
             raise OSError(errno.EEXIST, f"{path} is in the way of a FIFO; remove it")
         return fifo
+
+
+@functools.lru_cache(maxsize=1_000)  # each publish asks, and most apps have a few queues
+def _file_name(queue: str) -> str:
+    # Hashed: a queue's name may be longer than a file's, or hold a slash.
+    return hashlib.blake2b(queue.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from pulpo_pool.errors import QueueUnavailable, ReservationLost
@@ -59,16 +60,27 @@ class FileQueueAdapter(QueueAdapter):
 
     # -- publishing ---------------------------------------------------------------------------
 
+    def enqueue(self, message: Message) -> str:
+        """Store one message and return its job_id."""
+        self._check_usable()
+        raw = self.codec.encode(message)
+        statement, row = file_turns.insertion(message, raw, self.clock.now())
+        ring = partial(self._bells.ring, message.queue)
+        return str(self._store.add(statement, row, announce=ring))
+
     def enqueue_many(self, messages: Iterable[Message]) -> list[str]:
         """Store all messages or none; return their job_ids in order."""
         self._check_usable()
         now = self.clock.now()
-        rows = [file_turns.row(message, self.codec.encode(message), now) for message in messages]
-        if not rows:
+        jobs: list[file_turns.Insertion] = []
+        queues: set[str] = set()
+        for message in messages:
+            jobs.append(file_turns.insertion(message, self.codec.encode(message), now))
+            queues.add(message.queue)
+        if not jobs:
             return []
-        queues = {row[0] for row in rows}
-        last = self._store.publish(file_turns.insert, rows, announce=lambda: self._ring(queues))
-        return [str(job_id) for job_id in range(last - len(rows) + 1, last + 1)]
+        last = self._store.publish(file_turns.insert, jobs, announce=lambda: self._ring(queues))
+        return [str(job_id) for job_id in range(last - len(jobs) + 1, last + 1)]
 
     # -- working ------------------------------------------------------------------------------
 

@@ -41,8 +41,11 @@ SELECT name FROM pragma_table_info('jobs');
 -- name: add_history
 ALTER TABLE jobs ADD COLUMN history TEXT;
 
--- name: insert
-INSERT INTO jobs (queue, state, priority, due, raw) VALUES (?, ?, ?, ?, ?);
+-- name: insert_ready
+INSERT INTO jobs (queue, state, priority, raw) VALUES (?, 0, ?, ?);
+
+-- name: insert_delayed
+INSERT INTO jobs (queue, state, priority, raw, due) VALUES (?, 1, ?, ?, ?);
 
 -- name: last_id
 SELECT last_insert_rowid();

@@ -6,6 +6,7 @@ import errno
 import os
 import sqlite3
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, TypeVarTuple
 
 from pulpo_pool.errors import QueueCorrupt, QueueUnavailable
@@ -13,13 +14,14 @@ from pulpo_pool.queues import file_place as place
 from pulpo_pool.queues.file_session import BUSY_TIMEOUT, QUEUE, Schema, Session, check_sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 Durability: TypeAlias = Literal["full", "normal"]
 
 _TURNS_BETWEEN_SYNCS: Final = 400
+_FRESH: Final = 0.01  # seconds
 _HARMLESS: Final = frozenset(
     (
         sqlite3.SQLITE_BUSY,
@@ -47,6 +49,7 @@ class FileStore:
         self._mutex = threading.Lock()
         self._session: Session | None = None
         self._turns = 0
+        self._seen_until = 0.0  # monotonic; until then the file is taken to be where it was
         self.closed = False
         with self._mutex:
             self._open()
@@ -86,11 +89,28 @@ class FileStore:
             self._follow()
             result = self._transact(work, arguments)
             announce()
-            if self._syncs:
-                self._sync()
-            if self._follow():
-                raise QueueUnavailable(f"file queue {self.path}: was replaced while it was written")
+            self._reach_disk()
             return result
+
+    def add(self, sql: str, row: Sequence[object], *, announce: Callable[[], None]) -> int:
+        """Insert one row, as `publish` would; return its number.
+
+        Where no disk is waited for, each look at our path is a twentieth of the call. So one that
+        follows another closely looks only afterwards; if the file was replaced by then, the row is
+        inserted into the new one, as the caller would have to do.
+        """
+        with self._mutex:
+            if not self._syncs and time.monotonic() < self._seen_until:
+                number = self._add(sql, row)
+                announce()
+                if not self._follow():
+                    return number
+            self._follow()
+            number = self._add(sql, row)
+            announce()
+            self._reach_disk()
+            self._seen_until = time.monotonic() + _FRESH
+            return number
 
     def read(self, sql: str, *parameters: object) -> list[Any]:
         """Return the rows of one statement, without waiting for writers."""
@@ -123,12 +143,23 @@ class FileStore:
         except (sqlite3.Error, OSError) as error:
             raise self._harm(error) from error
 
-    def _sync(self) -> None:
+    def _add(self, sql: str, row: Sequence[object]) -> int:
         session = self._session or self._open()
         try:
-            session.sync()
-        except OSError as error:
+            return session.add(sql, row)
+        except (sqlite3.Error, OSError) as error:
             raise self._harm(error) from error
+
+    def _reach_disk(self) -> None:
+        """Wait for the disk, where that was asked for; raise if it is no longer our file's."""
+        if self._syncs:
+            session = self._session or self._open()
+            try:
+                session.sync()
+            except OSError as error:
+                raise self._harm(error) from error
+        if self._follow():
+            raise QueueUnavailable(f"file queue {self.path}: was replaced while it was written")
 
     def _follow(self) -> bool:
         session = self._session

@@ -188,10 +188,10 @@ class Worker:
         empty_turns = 0
         orders, monotonic = self._orders, self._plan.clock.monotonic
         while True:
-            if orders.is_stopping():
-                self._while_queue_is_up(loop, loop.finish)
-                return orders.leaving_reason()
-            if orders.is_resting():
+            if not orders.is_working():
+                if orders.is_stopping():
+                    self._while_queue_is_up(loop, loop.finish)
+                    return orders.leaving_reason()
                 self._rest(loop)
             elif self._while_queue_is_up(loop, loop.turn):
                 empty_turns = 0

@@ -326,6 +326,17 @@ def test_a_file_replaced_in_the_middle_of_publishing_is_noticed(path):
         assert drain(queue) == ["new"]
 
 
+@pytest.mark.parametrize("harm", [remove, lambda path: Path(path).rename(path + ".old")])
+def test_a_file_replaced_between_two_quick_publishings_is_followed(path, harm):
+    """Also where the second one does not look before it writes: see FileStore.add."""
+    with FileQueueAdapter(path, durability="normal") as queue:
+        queue.enqueue(say("old"))
+        harm(path)
+        queue.enqueue(say("new"))
+
+        assert drain(queue) == ["new"]
+
+
 def test_a_directory_that_vanished_for_good_is_unavailable_until_it_is_back(tmp_path):
     path = str(tmp_path / "a" / "b" / "queue.db")
     (tmp_path / "a").mkdir()

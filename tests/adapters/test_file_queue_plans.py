@@ -12,7 +12,8 @@ from pulpo_pool.queues.file import FileQueueAdapter
 from pulpo_pool.queues.file_session import SQL
 
 HOT = [
-    "insert",
+    "insert_ready",
+    "insert_delayed",
     "next_due",
     "claim",
     "has_ready",

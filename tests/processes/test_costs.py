@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections import Counter
 
@@ -10,7 +11,7 @@ from loops import Bench
 from pool import PoolProcess, publish, publish_to
 from servers import Beanstalkd, needed
 
-from pulpo_pool.queues.opening import open_queue
+from pulpo_pool.queues.opening import file_url, open_queue
 from pulpo_pool.worker.observer import Observer
 
 JOBS = 600
@@ -25,6 +26,23 @@ out = os.open("done", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 @pulpo.job()
 def mark(n):
     os.write(out, b"#")
+"""
+PUBLISHED = 10  # one at a time
+PUBLISH = f"""
+import os, sys
+from pulpo_pool.message import Message
+from pulpo_pool.publishing import Publisher
+from pulpo_pool.queues.opening import open_queue
+
+with open_queue(sys.argv[1]) as queue:
+    publisher, message = Publisher(queue), Message(request_type="mark", body={{"n": 1}})
+    publisher.publish(message)
+    os.write(1, b"#")
+    for _ in range({PUBLISHED}):
+        publisher.publish(message)
+    os.write(1, b"#")
+    publisher.publish_many([message] * 1_000)
+    os.write(1, b"#")
 """
 MARK = re.compile(r'^write\(\d+, "#", 1\)')
 
@@ -65,6 +83,30 @@ def test_system_calls_of_a_job_on_the_file_queue(tmp_path):
     assert calls.pop("fcntl") <= 10.1, "eight of SQLite's locks and ours, two of open streams"
     assert calls.pop("pwrite64") <= 8, "two for each page that the transaction changed"
     assert sum(calls.values()) <= 0.5, calls
+
+
+def calls_of_publishing(folder, durability):
+    """Return the system calls, by name, of publishing some jobs one by one and of 1,000 at once."""
+    trace = folder / durability
+    prefix = [needed("strace"), "-o", str(trace), sys.executable, "-c", PUBLISH]
+    url = file_url(str(folder / f"{durability}.db"))
+    subprocess.run([*prefix, f"{url}?durability={durability}"], check=True, capture_output=True)
+    lines = trace.read_text().splitlines()
+    first, second, third = (number for number, line in enumerate(lines) if MARK.match(line))
+    parts = lines[first + 1 : second], lines[second + 1 : third]
+    return [Counter(line.partition("(")[0] for line in part) for part in parts]
+
+
+def test_system_calls_of_publishing_to_the_file_queue(tmp_path):
+    """The disk is waited for once a call, or never; the path is looked at, the bell tried."""
+    one_by_one, at_once = calls_of_publishing(tmp_path, "full")
+    swift, swift_at_once = calls_of_publishing(tmp_path, "normal")
+
+    assert (one_by_one["fdatasync"], one_by_one["fsync"]) == (PUBLISHED, 0)
+    assert (at_once["fdatasync"], at_once["fsync"]) == (1, 0)
+    assert not {"fdatasync", "fsync"} & {*swift, *swift_at_once}
+    assert swift.total() <= 22 * PUBLISHED, swift
+    assert at_once.total() <= 300, at_once
 
 
 def test_system_calls_of_a_job_on_beanstalkd(tmp_path):

@@ -48,6 +48,18 @@ def test_a_ring_is_heard(bell):
     assert listener.wait(LONG, ()) is Heard.BELL
 
 
+def test_who_rang_in_vain_is_heard_once_somebody_listens(bell):
+    """Each ring looks anew whether there is a bell, and whether somebody has left."""
+    ringer = bell()
+    for _ in range(2):
+        ringer.ring("a")
+        listener = bell("a")
+        ringer.ring("a")
+
+        assert listener.wait(LONG, ()) is Heard.BELL
+        listener.close()
+
+
 def test_a_ring_ends_a_wait_that_has_begun(bell):
     listener, heard = bell("a"), []
     waiting = threading.Thread(target=lambda: heard.append(listener.wait(LONG, ())))
