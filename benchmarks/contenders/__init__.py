@@ -27,7 +27,7 @@ def contenders_for(broker: str) -> list[Contender]:
             *(peer() for peer in (Celery, CeleryAhead, Dramatiq, DramatiqAhead, Rq)),
         ],
         "file": [
-            *(kind(processes) for processes in (1, 2) for kind in (RawSqlite, PulpoOnFile)),
+            *(kind(processes) for processes in (1, 2, 8) for kind in (RawSqlite, PulpoOnFile)),
             Huey(),
         ],
     }

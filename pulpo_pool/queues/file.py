@@ -117,8 +117,8 @@ class FileQueueAdapter(QueueAdapter):
             self._bells.listen(self.queues)
         turn = self._store.turn(self._turns.take, settlement)
         self._ring(turn.rings)
-        if turn.reservation is not None:
-            return turn.settled, turn.reservation
+        if turn.claim is not None:
+            return turn.settled, self._turns.reservation(turn.claim)
         try:
             return turn.settled, self._wait(timeout, turn.next_due)
         except QueueUnavailable:
@@ -142,14 +142,27 @@ class FileQueueAdapter(QueueAdapter):
                 if until_due < SAFETY_LOOK:
                     self._ring(self.queues)  # somebody else must keep that date
                 return None
-            if self._store.follow() or self._bells.moved():
-                self._bells.close()
-            self._bells.listen(self.queues)
             turn = self._store.turn(self._turns.take_woken)
             self._ring(turn.rings)
-            if turn.reservation is not None or time.monotonic() >= deadline:
-                return turn.reservation
+            if turn.claim is None and self._moved():
+                turn = self._store.turn(self._turns.take_woken)
+                self._ring(turn.rings)
+            if turn.claim is not None:
+                return self._turns.reservation(turn.claim)
+            if time.monotonic() >= deadline:
+                return None
             next_due = turn.next_due
+
+    def _moved(self) -> bool:
+        """Tell whether file or bells are not those we waited at; listen where they are now.
+
+        Asked when there was nothing to do: to ask before was a twelfth of an idle worker's pick-up.
+        """
+        if not (self._store.follow() or self._bells.moved()):
+            return False
+        self._bells.close()
+        self._bells.listen(self.queues)
+        return True
 
     def _ring(self, queues: Iterable[str]) -> None:
         for queue in queues:

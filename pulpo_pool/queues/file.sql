@@ -68,11 +68,13 @@ RETURNING queue;
 -- name: head
 SELECT priority, id FROM jobs WHERE state = 0 AND queue = ?
 
--- name: claim
-UPDATE jobs SET state = 2, attempts = attempts + 1, due = ?, token = ?, owner = ?
+-- name: next_ready
+SELECT id, queue, CAST(raw AS BLOB), attempts, crashes FROM jobs
 WHERE id = (SELECT id FROM ({heads} ORDER BY priority, id LIMIT 1))
-AND ? < ({next_due})  -- what is due goes first: the statement does nothing then
-RETURNING id, queue, CAST(raw AS BLOB), attempts, crashes;
+AND ? < ({next_due});  -- what is due goes first: nothing is found then
+
+-- name: claim
+UPDATE jobs SET state = 2, attempts = attempts + 1, due = ?, token = ?, owner = ? WHERE id = ?;
 
 -- name: has_ready
 SELECT 1 FROM jobs WHERE state = 0 AND queue = ? LIMIT 1;

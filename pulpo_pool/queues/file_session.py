@@ -7,7 +7,8 @@ import fcntl
 import os
 import re
 import sqlite3
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from types import MappingProxyType
@@ -28,7 +29,20 @@ BUSY_TIMEOUT: Final = 20.0  # seconds; only adapters of one process ever wait th
 # A worker's transaction changes some three pages, which are checksummed and written whole: half of
 # SQLite's usual size saves a turn 3-5 us of 40 at any backlog, and costs publishing 1-3 us of 14.
 PAGE_SIZE: Final = 2_048  # bytes
+# Pages in the write-ahead log before they are moved to the database, for which three fsyncs keep
+# all writers out (8 ms here). SQLite's 1,000 are reached after 280 jobs; these save one worker
+# 6 us a job of 79. More save nothing (16,000: out for 30 ms).
+_LOG: Final = 4_000
 _LARGEST_RESTING_LOG: Final = 67_108_864  # bytes the write-ahead log keeps when it is empty
+
+
+# Bytes of the lock file, each of which one process holds at a time.
+_DOOR: Final = 0  # who writes
+_STEP: Final = 1  # who waits before the door, awake
+LINE: Final = 2  # who is next of those that sleep
+SHARE: Final = 64  # turns, some 4 ms, before a writer goes to the end of the line
+_TRIES: Final = 60  # some 80 us of being awake, and a turn takes 40 to 60
+_NAPS: Final = (0.0001, 0.0002, 0.0005, 0.0005, 0.0005, 0.0005)  # seconds
 
 
 def _read_statements() -> Mapping[str, str]:
@@ -74,21 +88,35 @@ def check_sqlite(version: tuple[int, ...]) -> None:
 
 
 class WriterQueue:
-    """A record lock on a file beside the database, on which the writers of all processes wait.
+    """Record locks on a file beside the database, on which the writers of all processes wait.
 
-    SQLite's own wait sleeps and starves; the kernel wakes whoever is next. It is a courtesy:
-    SQLite's locks alone keep the data right, so where this one cannot be had (the kernel sees a
-    deadlock between processes with two queues each, or another adapter in this process let go
-    of it) the writer goes on without.
+    SQLite's own wait sleeps and starves. Here a few keep going and the others sleep, because to
+    wake somebody for each job costs as much as the job: two workers on two CPUs did 9,800 jobs/s
+    at 120 us of CPU each, and do 17,000 at 95.
+
+    - Who finds the door closed waits on the step, awake, if nobody is there.
+    - All others sleep in line, and so does who has had his share of turns, if there is a line. The
+      first of it tries the door now and then, and at last lets the kernel wake him: he gets in
+      when those who kept going have had their shares.
+
+    It is a courtesy: SQLite's locks alone keep the data right, so where ours cannot be had (the
+    kernel sees a deadlock between processes with two queues each, or another adapter in this
+    process let go of it) the writer goes on without. A killed process holds nothing.
     """
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._share = SHARE
 
     def enter(self) -> None:
         """Wait until it is our turn."""
+        self._share -= 1
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX)
+            if self._share < 0 and self._has(LINE):  # nobody waits there
+                self._share = SHARE
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, LINE)
+            if self._share < 0 or not (self._has(_DOOR) or self._waited_awake()):
+                self._wait_asleep()
         except OSError as error:
             if error.errno not in (errno.EDEADLK, errno.ENOLCK):
                 raise
@@ -96,6 +124,35 @@ class WriterQueue:
     def leave(self) -> None:
         """Let the next one in."""
         fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+    def _has(self, byte: int) -> bool:
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except (BlockingIOError, PermissionError):  # POSIX lets the kernel choose
+            return False
+        return True
+
+    def _waited_awake(self) -> bool:
+        """Wait on the step until the door is ours; tell whether nobody else was there."""
+        if not self._has(_STEP):
+            return False
+        if not any(self._has(_DOOR) for _ in range(_TRIES)):
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _DOOR)
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _STEP)
+        return True
+
+    def _wait_asleep(self) -> None:
+        """Wait in line until the door is ours."""
+        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, LINE)
+        self._share = SHARE
+        # At once, the kernel would wake us for each turn of the others: 11,000 jobs/s, not 14,000.
+        for nap in _NAPS:
+            if self._has(_DOOR):
+                break
+            time.sleep(nap)
+        else:
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _DOOR)
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, LINE)
 
     @contextmanager
     def opening(self) -> Iterator[None]:
@@ -155,8 +212,8 @@ class Session:
     def transact(self, work: Callable[[sqlite3.Cursor, *Ts], T], arguments: tuple[*Ts]) -> T:
         """Run `work` in one transaction: all of it happens or nothing. It is in the kernel then."""
         cursor = self.cursor
-        self._writers.enter()
         try:
+            self._writers.enter()  # in here, so that a Ctrl-C does not leave us at the door
             cursor.execute("BEGIN IMMEDIATE")
             result = work(cursor, *arguments)
             cursor.execute("COMMIT")
@@ -196,6 +253,15 @@ class Session:
         if os.fstat(self._log).st_nlink == 0:
             raise FileNotFoundError(errno.ENOENT, "its -wal file was deleted while in use")
 
+    def ease(self) -> None:
+        """Give the disk what the log holds, and go on if it fails: nobody was promised this.
+
+        The next checkpoint then finds less to wait for while it keeps all writers out. Each 400
+        turns: 6 % more jobs/s with 2 workers, 8 % with 8; each 100 turns gain no more.
+        """
+        with suppress(OSError):
+            self.sync()
+
     def close(self) -> None:
         """Close the connection; what was not committed is undone."""
         with self._writers.opening():  # the last to close removes what the next would open
@@ -216,6 +282,7 @@ class Session:
                     f"(journal mode stays {mode!r}); put the file on a local disk"
                 )
             self.cursor.execute(f"PRAGMA journal_size_limit = {_LARGEST_RESTING_LOG}")
+            self.cursor.execute(f"PRAGMA wal_autocheckpoint = {_LOG}")
             self.cursor.execute("PRAGMA trusted_schema = OFF")
             self.cursor.executescript(self._schema.settings)
             if is_ours:

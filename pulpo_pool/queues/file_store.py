@@ -20,6 +20,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 Durability: TypeAlias = Literal["full", "normal"]
 
+_TURNS_BETWEEN_SYNCS: Final = 400
 _FRESH: Final = 0.01  # seconds
 _HARMLESS: Final = frozenset(
     (
@@ -47,6 +48,7 @@ class FileStore:
         self._schema = schema
         self._mutex = threading.Lock()
         self._session: Session | None = None
+        self._turns = 0
         self._seen_until = 0.0  # monotonic; until then the file is taken to be where it was
         self.closed = False
         with self._mutex:
@@ -58,7 +60,11 @@ class FileStore:
         That would cost a tenth of a worker's turn; the worker asks when it finds nothing to do.
         """
         with self._mutex:
-            return self._transact(work, arguments)
+            result = self._transact(work, arguments)
+            self._turns += 1
+            if self._session and self._turns % _TURNS_BETWEEN_SYNCS == 0:
+                self._session.ease()
+            return result
 
     def write(self, work: Callable[[sqlite3.Cursor, *Ts], T], *arguments: *Ts) -> T:
         """Run `work` in one transaction on the file that is at our path now."""

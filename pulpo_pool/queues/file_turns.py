@@ -39,6 +39,7 @@ _INSERT_DELAYED: Final = SQL["insert_delayed"]
 _LAST_ID: Final = SQL["last_id"]
 _NEXT_DUE: Final = SQL["next_due"]
 _PROMOTE: Final = SQL["promote"]
+_CLAIM: Final = SQL["claim"]
 _HAS_READY: Final = SQL["has_ready"]
 _COMMIT: Final = SQL["commit"]
 _ROLLBACK: Final = SQL["rollback"]
@@ -47,6 +48,7 @@ _BURY: Final = SQL["bury"]
 _TOUCH: Final = SQL["touch"]
 _HISTORY: Final = SQL["history"]
 
+Claim: TypeAlias = tuple[int, str, bytes, int, int, float, int]  # see `Turns.reservation`
 Insertion: TypeAlias = tuple[str, tuple[str | float | bytearray, ...]]  # a statement, its values
 
 
@@ -54,7 +56,7 @@ class Turn(NamedTuple):
     """What one transaction of a worker came to."""
 
     settled: Settled
-    reservation: Reservation | None
+    claim: Claim | None
     rings: tuple[str, ...]  # queues that others should be woken for
     next_due: float = 0.0  # Unix seconds; known where nothing was reserved
 
@@ -68,7 +70,7 @@ class Turns:
         # Random, so that a lease of a database that was replaced does not fit the new one's.
         self._token = secrets.randbelow(_LARGEST_TOKEN)
         heads = " UNION ALL ".join([SQL["head"]] * len(adapter.queues))
-        self._claim = SQL["claim"].format(heads=heads, next_due=_NEXT_DUE)
+        self._next_ready = SQL["next_ready"].format(heads=heads, next_due=_NEXT_DUE)
 
     def take(self, cursor: sqlite3.Cursor, settlement: Settlement | None) -> Turn:
         """Settle, then reserve the next job; what is due goes before what is ready."""
@@ -76,25 +78,25 @@ class Turns:
         if settlement is not None:
             settled, rings = self.settle(cursor, settlement)
         now = self._adapter.clock.now()
-        reservation = self._reserve(cursor, now, unless_due=now)
-        if reservation is not None:
-            return Turn(settled, reservation, rings)
+        claim = self._claim(cursor, now, unless_due=now)
+        if claim is not None:
+            return Turn(settled, claim, rings)
         if next_due(cursor) <= now:
             left = Counter(promote(cursor, now))
-            reservation = self._reserve(cursor, now, unless_due=-1.0)
-            if reservation is not None:
-                left[reservation.queue] -= 1
+            claim = self._claim(cursor, now, unless_due=-1.0)
+            if claim is not None:
+                left[claim[1]] -= 1
             rings = (*rings, *+left)
-        return Turn(settled, reservation, rings, next_due(cursor))
+        return Turn(settled, claim, rings, next_due(cursor))
 
     def take_woken(self, cursor: sqlite3.Cursor) -> Turn:
         """Take a turn and, having swallowed a ring, pass on what else it may have meant."""
         turn = self.take(cursor, None)
-        if turn.reservation is None:
+        if turn.claim is None:
             return turn
         rings = set(turn.rings)
         if next_due(cursor) - self._adapter.clock.now() < SAFETY_LOOK:
-            rings.add(turn.reservation.queue)  # whoever wakes next keeps that date
+            rings.add(turn.claim[1])  # whoever wakes next keeps that date
         rings.update(
             queue
             for queue in self._adapter.queues
@@ -102,24 +104,26 @@ class Turns:
         )
         return turn._replace(rings=tuple(rings))
 
-    def _reserve(
-        self, cursor: sqlite3.Cursor, now: float, *, unless_due: float
-    ) -> Reservation | None:
+    def _claim(self, cursor: sqlite3.Cursor, now: float, *, unless_due: float) -> Claim | None:
         """Reserve the next ready job, unless a job that is not ready yet was due by then."""
-        token = self._token = (self._token + 1) & _LARGEST_TOKEN
-        lease_end = now + self._adapter.lease
-        row = cursor.execute(
-            self._claim, (lease_end, token, self._owner, *self._adapter.queues, unless_due)
-        ).fetchone()
+        row = cursor.execute(self._next_ready, (*self._adapter.queues, unless_due)).fetchone()
         if row is None:
             return None
-        job_id, queue, raw, attempts, crashes = row
+        token = self._token = (self._token + 1) & _LARGEST_TOKEN
+        lease_end = now + self._adapter.lease
+        # Two statements: one UPDATE ... RETURNING keeps its rows in a table, and costs 1.3 us more.
+        cursor.execute(_CLAIM, (lease_end, token, self._owner, row[0]))
+        return (*row, lease_end, token)
+
+    def reservation(self, claim: Claim) -> Reservation:
+        """Return what was claimed; made after the transaction, for which all others wait."""
+        job_id, queue, raw, attempts, crashes, lease_end, token = claim
         return Reservation(
             job_id=str(job_id),
             queue=queue,
             raw=raw,
             codec=self._adapter.codec,
-            attempt=attempts,
+            attempt=attempts + 1,
             crashes=crashes,
             lease_end=lease_end,
             token=token,

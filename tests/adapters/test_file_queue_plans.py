@@ -15,6 +15,7 @@ HOT = [
     "insert_ready",
     "insert_delayed",
     "next_due",
+    "claim",
     "has_ready",
     "commit",
     "rollback",
@@ -61,7 +62,7 @@ def test_hot_statements_neither_scan_nor_sort(database, name):
 @pytest.mark.parametrize("count", [1, 2, 7, 40])
 def test_the_claim_takes_the_head_of_each_queue(database, tmp_path, count):
     with FileQueueAdapter(str(tmp_path / "q.db"), queues=[f"q{n}" for n in range(count)]) as queue:
-        steps = plan(database, queue._turns._claim)
+        steps = plan(database, queue._turns._next_ready)
 
     assert scans(steps) == []
     heads = [step for step in steps if "jobs_standing (state=? AND queue=?)" in step]

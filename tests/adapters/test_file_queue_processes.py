@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import sqlite3
@@ -12,10 +13,12 @@ from queue_children import children, first_to_tell
 
 from pulpo_pool.clock import ManualClock, SystemClock
 from pulpo_pool.contracts.bench import DEADLINE, LONG, drain, reserve, said
+from pulpo_pool.errors import QueueUnavailable
 from pulpo_pool.message import Message
 from pulpo_pool.queues.adapter import Commit, Owner, QueueStats, Rollback
 from pulpo_pool.queues.doorbell import Doorbell, Heard
 from pulpo_pool.queues.file import FileQueueAdapter
+from pulpo_pool.queues.file_session import LINE, SHARE, WriterQueue
 
 
 @pytest.fixture
@@ -152,6 +155,51 @@ def test_a_killed_holders_job_comes_back_when_its_lease_ends(path):
 
     assert again is not None
     assert again.attempt == 2
+
+
+# -- the door -------------------------------------------------------------------------------------
+
+
+def test_who_has_had_a_share_of_turns_goes_behind_those_in_line(path):
+    """So nobody in line is kept out by those who come and go."""
+    turns = 3 * SHARE
+    with open(path, "wb") as line, open(path + ".book", "w+b", buffering=0) as book:  # noqa: PTH123
+
+        def take_turns(tell, index):
+            writers = WriterQueue(path)
+            for number in range(turns):
+                with writers.turn():
+                    os.write(book.fileno(), b"%d" % index)
+                tell(number)
+            return turns
+
+        fcntl.lockf(line, fcntl.LOCK_EX, 1, LINE)
+        with children(1, take_turns) as (first,):
+            assert [first.heard() for _ in range(SHARE)] == list(range(SHARE))
+            with children(1, take_turns) as (second,):  # only now, so as not to meet at the door
+                assert [second.heard() for _ in range(SHARE)] == list(range(SHARE))
+                had = book.seek(0, os.SEEK_END)
+                fcntl.lockf(line, fcntl.LOCK_UN)
+                results = [first.result(), second.result()]
+
+    assert had == 2 * SHARE
+    assert results == [turns, turns]
+
+
+def test_writers_take_turns_one_at_a_time(path):
+    """Awake or asleep, whoever is let in is alone, and everybody is let in."""
+    inside = path + ".inside"
+
+    def take_turns(tell, index):
+        writers = WriterQueue(path)
+        for _ in range(300):
+            with writers.turn():
+                os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+                os.unlink(inside)  # noqa: PTH108
+        return "done"
+
+    with children(6, take_turns) as writers:
+        assert [writer.result() for writer in writers] == ["done"] * 6
 
 
 # -- the chain of wake-ups ------------------------------------------------------------------------
@@ -297,3 +345,16 @@ def test_stale_rings_cost_one_look(path):
         assert queue.dequeue(0.05) is None
 
         assert len(looks) == 2  # for the rings, and at the end of the wait
+
+
+def test_a_waiter_is_woken_before_the_publisher_waits_for_the_disk(path):
+    """The disk fails here, so nothing that comes after it is done."""
+    bell = Doorbell(path + ".bells")
+    with FileQueueAdapter(path) as publisher, closing(bell):
+        publisher.enqueue(say("opens the log"))
+        bell.listen(["default"])
+        os.unlink(path + "-wal")  # noqa: PTH108
+
+        with pytest.raises(QueueUnavailable, match="-wal file was deleted"):
+            publisher.enqueue(say("lost"))
+        assert bell.wait(0, ()) is Heard.BELL
