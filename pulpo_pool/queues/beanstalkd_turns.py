@@ -53,7 +53,9 @@ class Turns:
                             return Settled.DONE, self._reserved(link, job)
                     parks_until = time.monotonic() + timeout if waits else None
                     settled = self._settle(link, settlement, parks_until)
-                return settled, self._next(link, timeout)
+                # A wait that was only left has no answer on its way: one wake-up a look, not two.
+                grace = 0.0 if settlement is None else ANSWER_GRACE
+                return settled, self._next(link, timeout, grace)
         except QueueUnavailable as failure:
             if settled is Settled.NOTHING:
                 raise
@@ -89,7 +91,8 @@ class Turns:
 
     # -- reserving ----------------------------------------------------------------------------
 
-    def _next(self, link: Link, timeout: float) -> Reservation | None:
+    def _next(self, link: Link, timeout: float, grace: float) -> Reservation | None:
+        """Reserve the next job; a worker is shown idle if none comes in `grace` seconds."""
         granted = self.line.take_granted()
         if granted is not None:
             return granted
@@ -98,7 +101,7 @@ class Turns:
         if link.parked is None:
             job = link.look(adapter.queues)
         else:
-            job = link.wait(time.monotonic() + ANSWER_GRACE, ())
+            job = link.wait(time.monotonic() + grace, ())
         if job is None and timeout > 0:
             if adapter.before_wait is not None:
                 adapter.before_wait()

@@ -142,16 +142,23 @@ class FileQueueAdapter(QueueAdapter):
                 if until_due < SAFETY_LOOK:
                     self._ring(self.queues)  # somebody else must keep that date
                 return None
-            turn = self._store.turn(self._turns.take_woken)
-            self._ring(turn.rings)
-            if turn.claim is None and self._moved():
-                turn = self._store.turn(self._turns.take_woken)
-                self._ring(turn.rings)
+            is_over = heard is Heard.SILENCE and seconds < min(until_due, SAFETY_LOOK)
+            if is_over and not self._moved():
+                return None  # nothing is known to be there, and whoever comes back looks first
+            turn = self._take_woken()
             if turn.claim is not None:
                 return self._turns.reservation(turn.claim)
             if time.monotonic() >= deadline:
                 return None
             next_due = turn.next_due
+
+    def _take_woken(self) -> file_turns.Turn:
+        """Take a turn, and another one if there was nothing because the file is another one."""
+        while True:
+            turn = self._store.turn(self._turns.take_woken)
+            self._ring(turn.rings)
+            if turn.claim is not None or not self._moved():
+                return turn
 
     def _moved(self) -> bool:
         """Tell whether file or bells are not those we waited at; listen where they are now.
