@@ -76,8 +76,8 @@ class Codec:
             raise UndecodableMessage(f"header.request_type: expected a name, got {request_type!r}")
         if len(header) > 1:
             _settle_header(header)
-        id_ = wire.id if wire.id is None or isinstance(wire.id, str) else str(wire.id)
-        return Message.restored(id_, header, wire.body or {})
+        id_ = wire.id
+        return Message.restored(str(id_) if isinstance(id_, int) else id_, header, wire.body or {})
 
 
 def _with_both_dates(header: dict[str, Any]) -> dict[str, Any]:
@@ -106,9 +106,8 @@ def _settle_header(header: dict[str, Any]) -> None:
     if "expiration_utc" in header and "expiration" in header:
         header["expiration"] = header.pop("expiration_utc")
     for name in _DATES:
-        value = header.get(name)
-        if value is not None:
-            header[name] = _our_date(value, name)
+        if name in header and header[name] is not None:
+            header[name] = _our_date(header[name], name)
 
 
 def _our_date(value: object, name: str) -> str:

@@ -127,7 +127,8 @@ class Message:
     @property
     def expiration(self) -> datetime | None:
         """The latest time the job may start."""
-        return _read_date(self._header.get("expiration"))
+        text = self._header.get("expiration")
+        return None if text is None else _read_date(text)  # nearly every job asks, and has none
 
     @property
     def published_at(self) -> datetime | None:

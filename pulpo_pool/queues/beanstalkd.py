@@ -131,7 +131,8 @@ class BeanstalkdQueueAdapter(QueueAdapter):
 
         Rolling back and burying take one more, for the job's priority.
         """
-        self._check_usable()
+        if self._closed or os.getpid() != self._opened_in:
+            self._check_usable()  # which says what is wrong
         return self._turns.take(settlement, timeout)
 
     def settle(self, settlement: Settlement) -> None:

@@ -35,21 +35,22 @@ class BeanstalkdReservation(Reservation):
 
     attempt_is_free: ClassVar[bool] = False
 
-    __slots__ = ("_ask", "_facts", "link", "reserved_at")
+    __slots__ = ("_ask", "_facts", "link", "number", "reserved_at")
 
     def __init__(
         self,
         ask: Callable[[BeanstalkdReservation], None],
         link: Link,
+        number: int,
         *,
-        job_id: str,
         queue: str,
         raw: bytes,
         codec: Codec,
         lease_end: float,
     ) -> None:
         # Not by way of super(): one is made for each job, and that doubles its price of 1 us.
-        self.job_id = job_id
+        self.job_id = str(number)
+        self.number = number
         self.queue = queue
         self.raw = raw
         self.codec = codec

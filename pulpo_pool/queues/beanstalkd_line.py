@@ -40,12 +40,11 @@ class Line:
         self.waiting = Talk(self, resumes=True)
         self._patience = patience
         self._receive = receive
-        self._link: Link | None = None
-        self._lock = threading.RLock()
+        self.link: Link | None = None
+        self.lock = threading.RLock()
 
     def begin(self, *, resumes: bool) -> Link:
-        """Keep other threads off and return a connection in step; see `connected`."""
-        self._lock.acquire()
+        """Return a connection in step, see `connected`; let other threads in if there is none."""
         try:
             return self.connected(resumes=resumes)
         except BaseException as error:
@@ -58,23 +57,23 @@ class Line:
             if error is not None:
                 self._fail(error)
         finally:
-            self._lock.release()
+            self.lock.release()
 
     def connected(self, *, resumes: bool) -> Link:
         """Return a connection in step, on which no wait is outstanding unless it `resumes`."""
-        link = self._link
+        link = self.link
         if link is not None and link.parked is not None and not resumes:
             self._end_wait(link)
         elif link is not None and link.went_stale:
             self.drop()
         elif link is not None and link.parked is None and not link.held and link.wire.has_news():
             self.drop()  # the server has gone, perhaps come back, since the last call
-        if self._link is None:
+        if self.link is None:
             try:
-                self._link = Link(*self.address, self._patience)
+                self.link = Link(*self.address, self._patience)
             except Exception as error:
                 raise unavailable(self.where, error) or error from error
-        return self._link
+        return self.link
 
     def take_granted(self) -> Reservation | None:
         """Return the reservation that came when nobody waited for it any more, if there is one."""
@@ -83,8 +82,8 @@ class Line:
 
     def rest(self) -> None:
         """Have the server no longer wait on our behalf, unless other jobs are in hand."""
-        with self._lock:
-            granted, link = self.take_granted(), self._link
+        with self.lock:
+            granted, link = self.take_granted(), self.link
             if link is None:
                 return
             others = [held for held in link.held.values() if held is not granted]
@@ -93,7 +92,7 @@ class Line:
 
     def drop(self) -> None:
         """Let go of the connection, and so of all that was reserved on it."""
-        link, self._link = self._link, None
+        link, self.link = self.link, None
         self.granted = None
         if link is not None:
             link.close()
@@ -130,7 +129,15 @@ class Talk:
         self._resumes = resumes
 
     def __enter__(self) -> Link:
-        return self._line.begin(resumes=self._resumes)
+        line = self._line
+        line.lock.acquire()
+        link = line.link
+        if link is not None and link.parked is None and link.held:
+            return link  # in step, as a worker's is at nearly every turn
+        return line.begin(resumes=self._resumes)
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        self._line.end(error)
+        if error is None:
+            self._line.lock.release()
+        else:
+            self._line.end(error)

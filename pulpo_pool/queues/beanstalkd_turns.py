@@ -46,11 +46,9 @@ class Turns:
             with line.waiting if waits and settlement is None else line.talking as link:
                 link.watch(self._adapter.queues)
                 if settlement is not None:
-                    if waits and self._can_hop(link, settlement):
-                        job = link.hop(int(settlement.reservation.job_id))
-                        if job is not None:
-                            link.held.clear()
-                            return Settled.DONE, self._reserved(link, job)
+                    job = self._hop(link, settlement) if waits else None
+                    if job is not None:
+                        return Settled.DONE, self._reserved(link, job)
                     parks_until = time.monotonic() + timeout if waits else None
                     settled = self._settle(link, settlement, parks_until)
                 # A wait that was only left has no answer on its way: one wake-up a look, not two.
@@ -79,15 +77,24 @@ class Turns:
         except greenstalk.NotFoundError:
             raise ReservationLost(f"job {number}: the lease had ended") from None
 
-    def _can_hop(self, link: Link, settlement: Settlement) -> bool:
-        """Tell whether a worker is done with the one job it holds, as nearly always."""
-        held = link.held
-        return (
-            isinstance(settlement, Commit)
-            and len(held) == 1
-            and held.get(int(settlement.reservation.job_id)) is settlement.reservation
-            and self.line.granted is None
-        )
+    def _hop(self, link: Link, settlement: Settlement) -> greenstalk.Job[bytes] | None:
+        """Delete the one job in hand, as nearly always, and return the next; None: see `Link.hop`.
+
+        With other jobs in hand, or a failure to settle, nothing is sent.
+        """
+        reservation = settlement.reservation
+        if (
+            not isinstance(settlement, Commit)
+            or not isinstance(reservation, BeanstalkdReservation)
+            or link.held.get(reservation.number) is not reservation
+            or len(link.held) > 1
+            or self.line.granted is not None
+        ):
+            return None
+        job = link.hop(reservation.number)
+        if job is not None:
+            link.held.clear()
+        return job
 
     # -- reserving ----------------------------------------------------------------------------
 
@@ -129,9 +136,9 @@ class Turns:
         reservation = BeanstalkdReservation(
             self._ask_about,
             link,
-            job_id=str(job.id),
+            job.id,
             queue=adapter.queues[0],
-            raw=self._encoding.inward(job.body),
+            raw=self._encoding.inward(job.body) if self._encoding.differs else job.body,
             codec=adapter.codec,
             lease_end=adapter.clock.now() + adapter.lease,
         )

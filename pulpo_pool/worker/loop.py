@@ -162,7 +162,7 @@ class WorkerLoop:
         context = JobContext(
             reservation,
             stopping=self._stopping,
-            deadline=Deadline.after(hard, self._clock) if hard else None,
+            deadline=Deadline(self._clock.monotonic() + hard) if hard else None,
         )
         self._observer.started(context)
         started = self._clock.monotonic()
