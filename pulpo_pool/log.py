@@ -169,11 +169,18 @@ def set_up_logging(
     ours = logging.getLogger("pulpo_pool")
     ours.handlers = [handler]
     ours.propagate = False
-    ours.setLevel(level.upper())
+    _set_level(ours, level)
     if not root.handlers:
         root.addHandler(handler)
-        root.setLevel(level.upper())
+        _set_level(root, level)
     return fields
+
+
+def _set_level(logger: logging.Logger, level: str) -> None:
+    """Set it if it is another: that writes to each logger there is, and so unshares their pages."""
+    wanted = logging.getLevelName(level.upper())
+    if logger.level != wanted:
+        logger.setLevel(wanted)
 
 
 def set_level(level: str) -> None:

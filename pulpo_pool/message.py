@@ -79,10 +79,7 @@ class Message:
     def restored(cls, id: str | None, header: dict[str, Any], body: dict[str, Any]) -> Message:  # noqa: A002
         """Build a message from parts that the codec has checked already."""
         message = cls.__new__(cls)
-        put = object.__setattr__
-        put(message, "id", id)
-        put(message, "_header", header)
-        put(message, "body", body)
+        message._fill(id, header, body)  # noqa: SLF001 - its own class
         return message
 
     def _fill(self, id: str | None, header: dict[str, Any], body: dict[str, Any]) -> None:  # noqa: A002

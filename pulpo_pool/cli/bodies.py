@@ -11,6 +11,7 @@ from pulpo_pool.app.samples import sample_pulpo
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.codec import Codec
 from pulpo_pool.keeper.process import run_keeper
+from pulpo_pool.log import keep_logging
 from pulpo_pool.master.birth import unmasked
 from pulpo_pool.master.template import run_template
 from pulpo_pool.queues.opening import open_queue
@@ -111,7 +112,9 @@ class Bodies:
 
 def app_of(settings: Settings, directory: Path) -> Pulpo:
     """Return the app that the settings name, or the samples."""
-    return load_app(settings.app, directory) if settings.app else sample_pulpo(settings)
+    app = load_app(settings.app, directory) if settings.app else sample_pulpo(settings)
+    keep_logging()
+    return app
 
 
 def queue_of(settings: Settings, owner: Owner | None = None) -> QueueAdapter:

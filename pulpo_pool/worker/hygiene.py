@@ -37,9 +37,16 @@ class Hygiene:
         self._home = _copy_of_directory()
         self._umask = os.umask(0)
         os.umask(self._umask)
+        self._has_worked = True  # since the signals were looked at
 
     def tidy_signals(self) -> None:
-        """Take back the signals of the pool, and their wake-up. Done only before waiting: 20 us."""
+        """Take back the signals of the pool, and their wake-up. Done only before waiting: 20 us.
+
+        Nothing is done for a worker that has only waited since: none but a job can have them.
+        """
+        if not self._has_worked:
+            return
+        self._has_worked = False
         signal.set_wakeup_fd(self._wakeup_end, warn_on_full_buffer=False)
         for number, handler in self._signals.items():
             if signal.getsignal(number) is not handler:
@@ -50,6 +57,7 @@ class Hygiene:
 
     def tidy_up(self) -> None:
         """Undo what would reach the next job: directory, umask, alarm and streams. 2 us a job."""
+        self._has_worked = True
         signal.alarm(0)  # the timer of setitimer, too: it would end somebody else's job
         os.umask(self._umask)
         try:

@@ -15,7 +15,7 @@ from pulpo_pool.errors import (
     QueueError,
     QueueUnavailable,
 )
-from pulpo_pool.log import count_lines_in, keep_logging, set_up_logging
+from pulpo_pool.log import count_lines_in, set_up_logging
 from pulpo_pool.metrics.jobs import JobMetrics
 from pulpo_pool.metrics.slot_values import enter_multiprocess, tell_losses_to
 from pulpo_pool.metrics.unexported import warn_of_unexported
@@ -115,7 +115,6 @@ class Worker:
         self._metrics = self._plan.make_metrics()
         tell_losses_to(self._metrics.lost)
         self._app = self._plan.load_app()
-        keep_logging()
         self._app.use(settings)
         if seat.serial == 1:  # the pool's first process: there is no template to say it
             warn_of_unexported()
