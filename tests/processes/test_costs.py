@@ -80,7 +80,7 @@ def test_system_calls_of_a_job_on_the_file_queue(tmp_path):
 
     assert ours["write"] <= 1.05, "the handler's"
     assert ours["getpid"] <= 2.05
-    assert calls.pop("fcntl") <= 10.1, "eight of SQLite's locks and ours, two of open streams"
+    assert calls.pop("fcntl") <= 10.5, "eight of SQLite's locks and ours, two of open streams"
     assert calls.pop("pwrite64") <= 8, "two for each page that the transaction changed"
     assert sum(calls.values()) <= 0.5, calls
 
@@ -145,4 +145,4 @@ def test_instructions_of_a_turn():
     finally:
         sys.settrace(None)
 
-    assert 300 < executed < 1_500, "1,182 with Python 3.11"
+    assert 300 < executed < 1_300, "1,047 with Python 3.11"
