@@ -240,7 +240,7 @@ def test_a_worker_that_the_kernel_kills_for_its_memory_is_a_crash(seen):
     (record,) = seen.records["uses_up_the_memory"]
 
     assert record.state is JobState.BURIED
-    assert seen.oom_kills == 2
+    assert seen.oom_kills >= 2  # the kernel may take a bystander as well
     assert "had too much memory and was killed for it" in seen.evidence("uses_up_the_memory")
 
 
