@@ -17,10 +17,10 @@ python -m benchmarks report                                       # docs/perform
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.backlog import backlogs, work_off
+from benchmarks.choice import add_choice, chosen
 from benchmarks.contenders import contenders_for
 from benchmarks.contenders.publishers import publishers_for
 from benchmarks.drain import drain
@@ -29,14 +29,13 @@ from benchmarks.lives import add_lives
 from benchmarks.loaded import add_loaded
 from benchmarks.pickup import pick_up
 from benchmarks.publish import publish
+from benchmarks.readings import RESULTS
 from benchmarks.report import against, save, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from benchmarks.harness import Contender, Run
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
@@ -72,11 +71,7 @@ def main() -> None:
 
 def shared_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--broker", choices=["beanstalkd", "file", "all"], default="all")
-    command.add_argument("--rounds", type=int, default=5)
-    command.add_argument(
-        "--only", metavar="TEXT", action="append", help="in the contenders' names; repeatable"
-    )
-    command.add_argument("--save", type=Path, help="where the raw results go, as JSON")
+    add_choice(command, rounds=5)
 
 
 def run_drain(options: argparse.Namespace) -> None:
@@ -86,7 +81,7 @@ def run_drain(options: argparse.Namespace) -> None:
 def run_backlog(options: argparse.Namespace) -> None:
     found = backlogs(options.broker, options.backlog, options.workers)
     runs = interleaved(
-        [contender for name, (contender, _) in found.items() if is_wanted(options, name)],
+        chosen(options, (contender for contender, _ in found.values())),
         options.rounds,
         lambda one, number: work_off(one, number, options.jobs, found[str(one.name)][1]),
     )
@@ -98,23 +93,19 @@ def run_pickup(options: argparse.Namespace) -> None:
 
 
 def run_publish(options: argparse.Namespace) -> None:
-    chosen = [each for each in publishers_for(options.broker) if is_wanted(options, each.name)]
+    publishers = chosen(options, publishers_for(options.broker))
     runs = interleaved(
-        chosen, options.rounds, lambda one, number: publish(one, number, options.jobs)
+        publishers, options.rounds, lambda one, number: publish(one, number, options.jobs)
     )
     show(options, runs)
-
-
-def is_wanted(options: argparse.Namespace, name: str) -> bool:
-    return any(text in name for text in options.only or [""])
 
 
 def run(
     options: argparse.Namespace, measure: Callable[[Contender, int], Run], **parameters: int
 ) -> None:
     """Measure those that are asked for."""
-    chosen = [each for each in contenders_for(options.broker) if is_wanted(options, each.name)]
-    show(options, interleaved(chosen, options.rounds, measure), **parameters)
+    contenders = chosen(options, contenders_for(options.broker))
+    show(options, interleaved(contenders, options.rounds, measure), **parameters)
 
 
 def show(options: argparse.Namespace, runs: Sequence[Run], **parameters: int) -> None:

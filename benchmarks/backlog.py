@@ -10,23 +10,19 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import psutil
-
-from benchmarks.contenders.pulpo import PulpoOnBeanstalkd, PulpoOnFile
-from benchmarks.harness import LOOK, PATIENCE, Run, cpu
+from benchmarks.contenders.pulpo import PulpoOnBeanstalkd, PulpoOnFile, family
+from benchmarks.harness import LOOK, PATIENCE, Run, cpu, pss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from benchmarks.contenders.pulpo import PulpoContender
 
 SHORT = 1_000  # jobs of the backlog that the long one is compared with
 REFILL = 250  # jobs that are done before as many are published
 WARM_UP = 2_000  # jobs that are done first
-KIBI = 1_024  # a MiB has so many KiB
 
 
 @dataclass(frozen=True)
@@ -101,21 +97,3 @@ class Feeder:
                 raise TimeoutError(f"{contender.name}: {done} of {jobs} jobs are done")
             else:
                 time.sleep(LOOK)
-
-
-def family(contender: PulpoContender) -> list[int]:
-    """Return the pids of the pool's master and of all below it."""
-    assert contender.pool is not None
-    assert contender.pool.process is not None
-    master = psutil.Process(contender.pool.process.pid)
-    return [master.pid, *(child.pid for child in master.children(recursive=True))]
-
-
-def pss(pids: Iterable[int]) -> float:
-    """Return the proportional set size of processes, in MiB."""
-    return sum(_kibibytes(Path(f"/proc/{pid}/smaps_rollup")) for pid in pids) / KIBI
-
-
-def _kibibytes(rollup: Path) -> int:
-    lines = rollup.read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

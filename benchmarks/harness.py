@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 NANOSECONDS = 1e9
+KIBIBYTES = 1_024  # in a MiB
 LOOK = 0.002  # seconds between two looks at how far it is
 PATIENCE = 120.0  # seconds that jobs may take
 
@@ -156,10 +157,22 @@ def cpu(pids: Iterable[int]) -> float:
 
     The scheduler's own count is in nanoseconds; `times` of ended children is in ticks of 10 ms.
     """
-    total = 0.0
-    for pid in pids:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0]) / NANOSECONDS
-        times = psutil.Process(pid).cpu_times()
-        total += times.children_user + times.children_system
-    return total
+    return sum(map(cpu_of, pids))
+
+
+def cpu_of(pid: int) -> float:
+    """The same of one process."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    own = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+    times = psutil.Process(pid).cpu_times()
+    return own / NANOSECONDS + times.children_user + times.children_system
+
+
+def pss(pids: Iterable[int]) -> float:
+    """MiB: what is shared is counted once, divided among those who share it."""
+    return sum(_kibibytes(Path(f"/proc/{pid}/smaps_rollup")) for pid in pids) / KIBIBYTES
+
+
+def _kibibytes(rollup: Path) -> int:
+    lines = rollup.read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

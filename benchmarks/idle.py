@@ -6,16 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from benchmarks.contenders.lives import (
-    LIGHT,
-    LiveCelery,
-    LiveDramatiq,
-    LiveHuey,
-    LivePulpoOnBeanstalkd,
-    LivePulpoOnFile,
-    LiveRq,
-    PreforkLoop,
-)
+from benchmarks.contenders.lives import AHEAD, KINDS, LIGHT
 from benchmarks.harness import Run, cpu, until
 
 if TYPE_CHECKING:
@@ -24,7 +15,6 @@ if TYPE_CHECKING:
     from benchmarks.contenders.lives import Life
 
 WORKERS = 8
-AHEAD = 8
 SETTLING = 3.0  # seconds after the last job: what a job leaves behind is done by then
 
 
@@ -39,9 +29,7 @@ class Idled(Run):
 
 
 def contenders() -> list[Life]:
-    kinds = (PreforkLoop, LivePulpoOnBeanstalkd, LivePulpoOnFile)
-    peers = (LiveCelery, LiveHuey, LiveRq, LiveDramatiq)
-    return [kind(WORKERS, LIGHT) for kind in (*kinds, *peers)]
+    return [kind(WORKERS, LIGHT) for kind in KINDS]
 
 
 def idle(contender: Life, number: int, seconds: float) -> Idled:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import idle, memory, recycle, replacement, start
+from benchmarks.choice import add_choice, chosen
 from benchmarks.harness import interleaved
+from benchmarks.readings import RESULTS
 from benchmarks.report import against, save, table
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from benchmarks.contenders.lives import Life
     from benchmarks.harness import AnyRun
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def add_lives(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,11 +39,7 @@ def _added(
     command: Callable[[argparse.Namespace], None],
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--only", metavar="TEXT", action="append", help="in the contenders' names; repeatable"
-    )
-    parser.add_argument("--save", type=Path, help="where the raw results go, as JSON")
+    add_choice(parser, rounds=5)
     parser.set_defaults(command=command)
     return parser
 
@@ -78,9 +73,7 @@ def _run(
     app: str = "",
 ) -> list[AnyRun]:
     """Measure those that are asked for, keep what came out, and print it."""
-    wanted = options.only or [""]
-    chosen = [each for each in contenders if any(text in each.name for text in wanted)]
-    runs = interleaved(chosen, options.rounds, measure)
+    runs = interleaved(chosen(options, contenders), options.rounds, measure)
     name = f"{options.benchmark}-{app}" if app else options.benchmark
     path = options.save or RESULTS / f"{name}.json"
     save(path, name, runs)

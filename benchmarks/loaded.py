@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.choice import add_choice, add_save, chosen
 from benchmarks.contenders import contenders_for
 from benchmarks.endurance import endurance
 from benchmarks.endured import verdict
@@ -25,32 +25,25 @@ if TYPE_CHECKING:
 def add_loaded(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     late = commands.add_parser("latency", help="waits at half of the maximum rate")
     late.add_argument("--broker", choices=["beanstalkd", "file"], required=True)
-    late.add_argument("--rounds", type=int, default=3)
     late.add_argument("--seconds", type=float, default=10.0, help="at each of the two rates")
     late.add_argument("--flood", type=float, default=4.0, help="seconds to find the maximum")
     late.add_argument("--rate", type=float, default=200.0, help="jobs/s that are the same for all")
-    late.add_argument(
-        "--only", metavar="TEXT", action="append", help="in the contenders' names; repeatable"
-    )
-    late.add_argument("--save", type=Path, help="where the raw results go, as JSON")
+    add_choice(late, rounds=3)
     late.set_defaults(command=run_latency)
     long = commands.add_parser("endurance", help="minutes at full rate: what grows?")
     long.add_argument("--broker", choices=["beanstalkd", "file"], required=True)
     long.add_argument("--seconds", type=float, default=600.0)
     long.add_argument("--workers", type=int, default=2)
-    long.add_argument("--save", type=Path, help="where the raw results go, as JSON")
+    add_save(long)
     long.set_defaults(command=run_endurance)
     written = commands.add_parser("report", help="tables and plots of docs/performance.md")
     written.set_defaults(command=lambda _: report())
 
 
 def run_latency(options: argparse.Namespace) -> None:
-    wanted = options.only or CONTENDERS
-    chosen = [
-        each for each in contenders_for(options.broker) if any(text in each.name for text in wanted)
-    ]
     asked = {"flood": options.flood, "seconds": options.seconds, "rate": options.rate}
-    runs = interleaved(chosen, options.rounds, partial(latency, **asked))
+    contenders = chosen(options, contenders_for(options.broker), CONTENDERS)
+    runs = interleaved(contenders, options.rounds, partial(latency, **asked))
     path = options.save or RESULTS / f"latency-{options.broker}.json"
     save(path, "latency", runs, **asked)
     print(f"{table(runs)}\n\nraw results: {path}")

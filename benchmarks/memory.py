@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, ClassVar
 
-from benchmarks.contenders.lives import (
-    HEAVY,
-    LiveCelery,
-    LiveDramatiq,
-    LiveHuey,
-    LivePulpoOnBeanstalkd,
-    LivePulpoOnFile,
-    LiveRq,
-    PreforkLoop,
-)
-from benchmarks.harness import Run, until
+from benchmarks.contenders.lives import AHEAD, HEAVY, KINDS
+from benchmarks.harness import Run, pss, until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,8 +15,6 @@ if TYPE_CHECKING:
     from benchmarks.contenders.lives import Life
 
 WORKERS = (8, 16)
-AHEAD = 8  # jobs for each worker: some peers fetch several before they run one
-KIB_IN_MIB = 1024
 
 
 @dataclass(frozen=True)
@@ -41,11 +29,7 @@ class Weighed(Run):
 
 
 def contenders() -> list[Life]:
-    kinds = (
-        *(PreforkLoop, LivePulpoOnBeanstalkd, LivePulpoOnFile),
-        *(LiveHuey, LiveCelery, LiveRq, LiveDramatiq),
-    )
-    return [kind(count, HEAVY) for kind in kinds for count in WORKERS]
+    return [kind(count, HEAVY) for kind in KINDS for count in WORKERS]
 
 
 def memory(contender: Life, number: int, jobs: int) -> Weighed:
@@ -69,16 +53,6 @@ def memory(contender: Life, number: int, jobs: int) -> Weighed:
     return Weighed(
         contender.name, f"huey (redis), {contender.count}", number, fresh, used, contender.count
     )
-
-
-def pss(pids: Sequence[int]) -> float:
-    """MiB: what is shared is counted once, divided among those who share it."""
-    total = 0
-    for pid in pids:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1])
-    return total / KIB_IN_MIB
 
 
 def further(runs: Sequence[Weighed]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import psutil
@@ -23,10 +22,10 @@ from benchmarks.contenders.lives import (
     LivePulpoOnFile,
     PreforkLoop,
 )
-from benchmarks.harness import NANOSECONDS, Run, until
+from benchmarks.harness import Run, cpu_of, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from benchmarks.contenders.lives import Life
 
@@ -88,11 +87,5 @@ def cpu_of_all(contender: Life) -> float:
 
 def _cpu(pid: int) -> float:
     with suppress(FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
-        own = sum(_nanoseconds(Path(f"/proc/{pid}/task").iterdir())) / NANOSECONDS
-        times = psutil.Process(pid).cpu_times()
-        return own + times.children_user + times.children_system
+        return cpu_of(pid)
     return 0.0  # it has just left: its parent has the sum, or will have it
-
-
-def _nanoseconds(tasks: Iterable[Path]) -> Iterable[int]:
-    return (int((task / "schedstat").read_text().split()[0]) for task in tasks)

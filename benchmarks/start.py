@@ -6,18 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from benchmarks.contenders.lives import (
-    HEAVY,
-    BareImport,
-    LiveCelery,
-    LiveDramatiq,
-    LiveHuey,
-    LivePulpoOnBeanstalkd,
-    LivePulpoOnFile,
-    LiveRq,
-    PreforkLoop,
-)
-from benchmarks.harness import Run, until
+from benchmarks.contenders.lives import AHEAD, HEAVY, KINDS, BareImport
+from benchmarks.harness import NANOSECONDS, Run, until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +15,6 @@ if TYPE_CHECKING:
     from benchmarks.contenders.lives import Life
 
 WORKERS = 8
-AHEAD = 8  # jobs for each worker: some peers fetch several before they run one
-NANOSECONDS = 1e9
 
 
 @dataclass(frozen=True)
@@ -37,9 +25,7 @@ class Started(Run):
 
 
 def contenders() -> list[Life]:
-    kinds = (PreforkLoop, LivePulpoOnBeanstalkd, LivePulpoOnFile)
-    peers = (LiveHuey, LiveCelery, LiveRq, LiveDramatiq)
-    return [BareImport(HEAVY), *(kind(WORKERS, HEAVY) for kind in (*kinds, *peers))]
+    return [BareImport(HEAVY), *(kind(WORKERS, HEAVY) for kind in KINDS)]
 
 
 def start(contender: Life, number: int) -> Started:

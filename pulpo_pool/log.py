@@ -185,10 +185,10 @@ def _set_level(logger: logging.Logger, level: str) -> None:
 
 def set_level(level: str) -> None:
     """Show lines from this level on, in a process whose logging `set_up_logging` has set up."""
-    logging.getLogger("pulpo_pool").setLevel(level.upper())
+    _set_level(logging.getLogger("pulpo_pool"), level)
     root = logging.getLogger()
     if any(isinstance(handler, LineHandler) for handler in root.handlers):
-        root.setLevel(level.upper())
+        _set_level(root, level)
 
 
 def count_lines_in(counts: MutableSequence[int]) -> None:

@@ -9,14 +9,14 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import psutil
 
 from benchmarks.contenders.beanstalkd import Beanstalkd, put_all
 from benchmarks.contenders.environment import programs
 from benchmarks.contenders.peer import RedisPeer
-from benchmarks.contenders.pulpo import Pool, PulpoContender
+from benchmarks.contenders.pulpo import Pool, PulpoContender, family
 from benchmarks.contenders.raw import OnBeanstalkd
 from benchmarks.harness import LINE, Contender
 from pulpo_pool.queues.opening import file_url
@@ -40,6 +40,7 @@ def work():
 
 """
 LOG = "log"
+AHEAD = 8  # jobs for each worker: some peers fetch several before they run one
 HERE = Path(__file__).parents[2]
 
 
@@ -280,10 +281,7 @@ def mark(n: int, to: str, subject: str) -> None:
         return pool
 
     def family(self) -> list[int]:
-        assert self.pool is not None
-        assert self.pool.process is not None
-        master = psutil.Process(self.pool.process.pid)
-        return [master.pid, *(child.pid for child in master.children(recursive=True))]
+        return family(self)
 
     def workers(self) -> Sequence[int]:
         return self.family()
@@ -350,3 +348,10 @@ class BareImport(Life):
 
     def close(self) -> None:
         pass
+
+
+# All that may have any number of workers, in the order of their turns.
+KINDS: Final = (
+    *(PreforkLoop, LivePulpoOnBeanstalkd, LivePulpoOnFile),
+    *(LiveHuey, LiveCelery, LiveRq, LiveDramatiq),
+)

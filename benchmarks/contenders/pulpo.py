@@ -11,6 +11,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from benchmarks.contenders.beanstalkd import Beanstalkd
 from benchmarks.harness import LOOK, PATIENCE, Contender, body_of
 from pulpo_pool.clock import SystemClock
@@ -191,3 +193,11 @@ class PulpoOnFile(PulpoContender):
         (self.folder / ".pulpo").mkdir(mode=0o700)
         broker = file_url(str(self.folder / ".pulpo" / "queue.db"))
         self.pool = Pool(self.folder, self.count, broker)
+
+
+def family(contender: PulpoContender) -> list[int]:
+    """Return the pids of the pool's master and of all below it."""
+    assert contender.pool is not None
+    assert contender.pool.process is not None
+    master = psutil.Process(contender.pool.process.pid)
+    return [master.pid, *(child.pid for child in master.children(recursive=True))]

@@ -146,9 +146,9 @@ class Link:
     def _read_grant(self, parked: Parked) -> greenstalk.Job[bytes]:
         """Return the job that came; greenstalk reads whatever else an answer may be."""
         answer = self.wire.receive()
-        granted = _GRANTED.fullmatch(answer)
-        if granted is not None and len(granted[3]) == int(granted[2]):
-            return greenstalk.Job(int(granted[1]), granted[3])
+        job = _whole_job(_GRANTED, answer)
+        if job is not None:
+            return job
         self.wire.unread(answer, parked.command)
         return self.client.reserve(parked.seconds)
 
@@ -161,9 +161,9 @@ class Link:
         """
         delete = b"delete %d\r\n" % number
         answers = self.wire.ask(delete + _RESERVE)
-        granted = _GRANTED_NEXT.fullmatch(answers)
-        if granted is not None and len(granted[3]) == int(granted[2]):
-            return greenstalk.Job(int(granted[1]), granted[3])
+        job = _whole_job(_GRANTED_NEXT, answers)
+        if job is not None:
+            return job
         self.wire.unread(answers, delete)
         self.parked = Parked(time.monotonic(), None, _RESERVE)
         return None
@@ -334,6 +334,14 @@ def unavailable(where: str, error: Exception) -> QueueUnavailable | None:
 def keeps_step(error: BaseException) -> bool:
     """Tell whether the connection is usable after an error: the server said a whole sentence."""
     return isinstance(error, greenstalk.DrainingError | greenstalk.OutOfMemoryError)
+
+
+def _whole_job(form: re.Pattern[bytes], answer: bytes) -> greenstalk.Job[bytes] | None:
+    """Return the job in an answer of this form; None for another, or for a part of one."""
+    found = form.fullmatch(answer)
+    if found is None or len(found[3]) != int(found[2]):
+        return None
+    return greenstalk.Job(int(found[1]), found[3])
 
 
 def _batches(puts: Sequence[Put]) -> Iterator[list[Put]]:

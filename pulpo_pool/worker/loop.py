@@ -76,7 +76,6 @@ class WorkerLoop:
         self._app = app
         self._observer = observer
         self._limits = limits
-        self._sleep_duration = limits.sleep_duration
         self._clock = clock
         self._stopping = stopping
         self._crash_verdict = crash_verdict
@@ -99,7 +98,7 @@ class WorkerLoop:
         """Take one turn; tell whether there was a job. Waits up to the sleep duration."""
         pending = self._pending
         settled, reservation = self.queue.settle_and_dequeue(
-            pending.settlement if pending is not None else None, self._sleep_duration
+            pending.settlement if pending is not None else None, self._limits.sleep_duration
         )
         self._pending = None
         observer = self._observer
@@ -162,7 +161,7 @@ class WorkerLoop:
         context = JobContext(
             reservation,
             stopping=self._stopping,
-            deadline=Deadline(self._clock.monotonic() + hard) if hard else None,
+            deadline=Deadline.after(hard, self._clock) if hard else None,
         )
         self._observer.started(context)
         started = self._clock.monotonic()
