@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "app": WORDS | {"publishing", "queues", "settings"},
     "scoreboard": GROUND,
     "circuits": GROUND | {"scoreboard"},
-    "stacks": {"scoreboard"},
+    "stacks": {"scoreboard", "signals"},
     "seat": {"scoreboard", "stacks"},
     "service": POOL,
     "watcher": POOL,
