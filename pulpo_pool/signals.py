@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _C: Final[Any] = sys.modules.get("_signal", signal)  # the C functions behind `signal`'s
 
+DEFAULT: Final[object] = _C.SIG_DFL  # what `set_handler` takes for it
 set_handler: Final[Callable[[int, object], object]] = _C.signal
 handler_of: Final[Callable[[int], object]] = _C.getsignal
 set_mask: Final[Callable[[int, Iterable[int]], object]] = _C.pthread_sigmask

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from pulpo_pool.scoreboard import Role
 from pulpo_pool.seat import Seat
-from pulpo_pool.signals import set_handler
+from pulpo_pool.signals import DEFAULT, set_handler
 from pulpo_pool.stacks import StackFile, stack_name
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _take_seat(order: SpawnOrder, links: Links, closes: tuple[int, ...] | None) 
             os.close(fd)
     for number in POOL_SIGNALS:
         set_handler(number, _noted)
-    set_handler(signal.SIGCHLD, signal.SIG_DFL)
+    set_handler(signal.SIGCHLD, DEFAULT)
     name = f"{links.stacks}/{stack_name(order.role, order.slot)}"
     stacks = StackFile(name if links.stacks else None)
     signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
