@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(
 )
 MIB = 1024  # KiB
 BIG = 40  # MiB that the app below takes, at least
+OWN = 7  # MiB that its worker may have to itself: 5.3 here, 7.5 where it makes all that it has
 APP = """
 import gc
 from pathlib import Path
@@ -75,4 +76,4 @@ def test_a_worker_shares_what_the_app_imported(tmp_path):
 
     assert text
     assert int(words[words.index("Anonymous:") + 1]) > BIG * MIB
-    assert int(words[words.index("Private_Dirty:") + 1]) < BIG * MIB / 2
+    assert int(words[words.index("Private_Dirty:") + 1]) < OWN * MIB
