@@ -11,12 +11,10 @@ import fcntl
 import os
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pulpo_pool.scoreboard import Role
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pulpo_pool.signals import handler_of, set_handler
 
 STACK_SIGNAL: Final = signal.SIGUSR2
 FAULTS: Final = frozenset(
@@ -43,14 +41,14 @@ class StackFile:
     Without a file the signal does nothing; a pool works on a full disk, too.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: str | None) -> None:
         self._path = path
         self._fd = -1
         self._identity: tuple[int, int] | None = None
         # What a parent registered must not write to its number, which is another file's by now.
         faulthandler.unregister(STACK_SIGNAL)
         faulthandler.disable()
-        signal.signal(STACK_SIGNAL, _nothing)
+        set_handler(STACK_SIGNAL, _nothing)
         self._open()
         self._register()
 
@@ -63,9 +61,9 @@ class StackFile:
         """Take back the file and the signal if somebody closed or replaced them. Costs 2 us."""
         if self._identity is None or _identity_of(self._fd) != self._identity:
             self._open()
-        if signal.getsignal(STACK_SIGNAL) is not _nothing:
+        if handler_of(STACK_SIGNAL) is not _nothing:
             faulthandler.unregister(STACK_SIGNAL)
-            signal.signal(STACK_SIGNAL, _nothing)
+            set_handler(STACK_SIGNAL, _nothing)
         self._register()
 
     def _open(self) -> None:

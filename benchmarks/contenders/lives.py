@@ -37,8 +37,9 @@ out = os.open("done", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 
 def work(n):
+    held = os.path.exists("hold")  # before the line: who is counted already is held no more
     os.write(out, b"%020d\\n" % time.monotonic_ns())
-    while os.path.exists("hold"):
+    while held and os.path.exists("hold"):
         time.sleep(0.02)
 
 """
@@ -50,7 +51,7 @@ HERE = Path(__file__).parents[2]
 class Life(Contender):
     """A pool of `count` workers; `imports` is the statement its app begins with.
 
-    While it is held, a job that has begun does not end: so many lines, so many workers in a job.
+    While it is held, a job that begins does not end: so many lines, so many workers in a job.
     """
 
     def __init__(self, count: int, imports: str) -> None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import os
-import random
 import signal
 import sys
 import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from pulpo_pool.scoreboard import Role
 from pulpo_pool.seat import Seat
+from pulpo_pool.signals import set_handler
 from pulpo_pool.stacks import StackFile, stack_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from pulpo_pool.scoreboard import Scoreboard
     from pulpo_pool.seat import Body
@@ -42,7 +42,7 @@ _ADOPTION: Final = 5.0  # seconds; it takes microseconds while the master lives
 _ADOPTION_LOOK: Final = 0.0005
 _LIBC: Final = ctypes.CDLL(None)  # made here once: each newborn would make its types anew
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
-_WORKER_OOM_SCORE: Final = "300"  # the kernel's own choice is then a worker, never the master
+_WORKER_OOM_SCORE: Final = b"300"  # the kernel's own choice is then a worker, never the master
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,21 +140,20 @@ def _take_seat(order: SpawnOrder, links: Links, closes: tuple[int, ...] | None) 
     }
     if closes is None:
         _close_others(kept)
+        os.environ.pop("NOTIFY_SOCKET", None)  # only the master speaks to systemd
     else:
         # What the app opened while it was imported stays open: its number must not become
         # another file's, to which a handler would then write.
         for fd in (*closes, null):
             os.close(fd)
     for number in POOL_SIGNALS:
-        signal.signal(number, _noted)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    stacks = StackFile(links.stacks and links.stacks / stack_name(order.role, order.slot))
+        set_handler(number, _noted)
+    set_handler(signal.SIGCHLD, signal.SIG_DFL)
+    name = f"{links.stacks}/{stack_name(order.role, order.slot)}"
+    stacks = StackFile(name if links.stacks else None)
     signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
-    os.environ.pop("NOTIFY_SOCKET", None)  # only the master speaks to systemd
-    random.seed()
     if order.role is Role.WORKER:
-        with suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(_WORKER_OOM_SCORE)
+        _offer_to_oom_killer()
     return Seat(
         role=order.role,
         slot=order.slot,
@@ -169,6 +168,16 @@ def _take_seat(order: SpawnOrder, links: Links, closes: tuple[int, ...] | None) 
         doorbell=links.doorbell,
         stacks=stacks,
     )
+
+
+def _offer_to_oom_killer() -> None:
+    """Say so by descriptor: a file object, and the path to it, unshared 0.3 MB of each worker."""
+    with suppress(OSError):
+        score = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(score, _WORKER_OOM_SCORE)
+        finally:
+            os.close(score)
 
 
 def _noted(_number: int, _frame: object) -> None:

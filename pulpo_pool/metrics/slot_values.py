@@ -159,7 +159,7 @@ class SlotStore:
             return _Memory(), 0
 
     def _open(self, kind: str, directory: Path) -> SlotFile:
-        file = self._files[kind] = SlotFile(directory / f"{kind}_{self._identity}.db")
+        file = self._files[kind] = SlotFile(f"{directory}/{kind}_{self._identity}.db")
         self._theirs += sum(not key.startswith(OURS) for key in file)
         if file.was_damaged:
             self._losses.append(Loss.FILE)

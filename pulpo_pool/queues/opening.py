@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -48,6 +49,7 @@ class _Engine:
     keeps_evidence: bool = True  # with its jobs
 
 
+@lru_cache(maxsize=8)  # a pool reads one: its workers would, again, for 0.1 MB of each
 def check_url(url: str) -> QueueAddress:
     """Read a queue's URL without opening anything; raise ConfigError if it cannot be right."""
     scheme, colon, rest = url.partition(":")

@@ -20,11 +20,11 @@ _AGAIN_AT_ONCE: Final = 1  # crash; from the next on the job waits
 class CrashCheck:
     """Asks the crash book about each job, where the engine itself does not count crashes."""
 
-    def __init__(self, seat: Seat, run_directory: Path, clock: Clock, *, max_crashes: int) -> None:
+    def __init__(self, seat: Seat, crashes: Path, clock: Clock, *, max_crashes: int) -> None:
         self._slot = seat.slot
         self._max_crashes = max_crashes
         self._clock = clock
-        coroner = Coroner(seat.pool, seat.instance, run_directory / "crashes")
+        coroner = Coroner(seat.pool, seat.instance, crashes)
         self._book = CrashBook(seat.scoreboard, coroner)
         self._counts_here = False
 

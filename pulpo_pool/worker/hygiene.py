@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from pulpo_pool.signals import handler_of, set_handler, set_mask
 from pulpo_pool.stacks import STACK_SIGNAL
 
 if TYPE_CHECKING:
@@ -49,11 +50,11 @@ class Hygiene:
         self._has_worked = False
         signal.set_wakeup_fd(self._wakeup_end, warn_on_full_buffer=False)
         for number, handler in self._signals.items():
-            if signal.getsignal(number) is not handler:
-                signal.signal(number, handler)
+            if handler_of(number) is not handler:
+                set_handler(number, handler)
         if self._stacks is not None:
             self._stacks.keep_ready()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*self._signals, STACK_SIGNAL))
+        set_mask(signal.SIG_UNBLOCK, (*self._signals, STACK_SIGNAL))
 
     def tidy_up(self) -> None:
         """Undo what would reach the next job: directory, umask, alarm and streams. 2 us a job."""

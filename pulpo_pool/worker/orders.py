@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from pulpo_pool.scoreboard import ExitReason, Order
+from pulpo_pool.signals import set_handler, set_mask
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -40,8 +41,8 @@ class Orders:
     def listen(self) -> None:
         """Note signals, never act: a handler that raised could tear a reply in two."""
         for number, handler in self.signals.items():
-            signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            set_handler(number, handler)
+        set_mask(signal.SIG_SETMASK, ())
 
     def note_orphaned(self) -> None:
         """Called from the lease thread: the master is gone, so nobody else keeps the deadline."""

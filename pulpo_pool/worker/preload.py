@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pulpo_pool.app.retry import default_policy
 from pulpo_pool.log import count_lines_in, set_up_logging
 from pulpo_pool.metrics.jobs import JobMetrics
 from pulpo_pool.metrics.slot_values import enter_scratch
@@ -45,6 +46,7 @@ def preloaded(plan: WorkerPlan, log_lines: MutableSequence[int]) -> Body | None:
         before = Surroundings.seen()
         app = plan.load_app()
         app.use(settings)
+        default_policy(settings.max_attempts)  # kept for the workers
     except BaseException as error:  # noqa: BLE001 - an app may raise anything at import
         leave_boot_error(error, plan)
         return None

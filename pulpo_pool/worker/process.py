@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pulpo_pool.circuits import CIRCUIT_LOCK, Circuits
+from pulpo_pool.circuits import Circuits
 from pulpo_pool.errors import (
     ExitCode,
     QueueError,
@@ -55,6 +55,8 @@ class WorkerPlan:
     load_app: Callable[[], Pulpo]
     open_queue: Callable[[Owner], QueueAdapter]
     metrics_directory: Path
+    crashes: Path  # where the master keeps what the ended showed
+    circuit_lock: Path
     leave_boot_error: Callable[[ExitCode, str], None]
     clock: Clock
     make_metrics: Callable[[], JobMetrics] = JobMetrics
@@ -126,14 +128,14 @@ class Worker:
             hook()
         self._crashes = CrashCheck(
             seat,
-            self._plan.metrics_directory.parent,
+            self._plan.crashes,
             self._plan.clock,
             max_crashes=settings.max_crashes,
         )
         self._patience = Patience(
             seat, self._orders, self._hygiene, self._metrics, self._plan.clock
         )
-        queue: QueueAdapter = self._patience.until_it_works()(self._open)
+        queue: QueueAdapter = self._patience.until_it_works(self._open)
         self._lease = LeaseKeeper(queue, seat.lifeline, self._orders.note_orphaned)
         self._report = WorkerReport(
             seat,
@@ -178,8 +180,8 @@ class Worker:
         )
 
     def _circuits(self) -> Circuits:
-        lock = self._plan.metrics_directory.parent.absolute() / CIRCUIT_LOCK
-        return Circuits(self._seat.scoreboard, self._seat.serial, lock, self._plan.clock)
+        plan = self._plan
+        return Circuits(self._seat.scoreboard, self._seat.serial, plan.circuit_lock, plan.clock)
 
     # -- work ---------------------------------------------------------------------------------
 
@@ -209,7 +211,7 @@ class Worker:
         except QueueUnavailable as error:
             self._patience.say_queue_is_away(error)
         try:
-            return bool(self._patience.until_it_works()(self._reconnect_and_take, loop, step))
+            return bool(self._patience.until_it_works(self._reconnect_and_take, loop, step))
         except Leave:
             return False
 
@@ -272,4 +274,4 @@ class Worker:
 
 def _jittered(iterations: int) -> int:
     """Spread idle recycling over a tenth, so that workers born together do not leave together."""
-    return iterations + random.randint(0, iterations // 10)  # noqa: S311 - not a secret
+    return iterations + int(random.random() * (iterations // 10 + 1))  # noqa: S311 - not a secret

@@ -12,7 +12,7 @@ import pulpo_pool
 PACKAGE = Path(pulpo_pool.__file__).parent
 
 # What everybody may stand on: it knows nothing of queues, workers or masters.
-GROUND = {"__init__", "cgroup", "clock", "errors", "log", "memory", "suggestions"}
+GROUND = {"__init__", "cgroup", "clock", "errors", "log", "memory", "signals", "suggestions"}
 WORDS = GROUND | {"message", "codec", "fingerprint", "outcomes", "setback"}
 POOL = GROUND | {"scoreboard", "seat", "service", "settings", "stacks"}
 
@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "app": WORDS | {"publishing", "queues", "settings"},
     "scoreboard": GROUND,
     "circuits": GROUND | {"scoreboard"},
-    "stacks": {"scoreboard"},
+    "stacks": {"scoreboard", "signals"},
     "seat": {"scoreboard", "stacks"},
     "service": POOL,
     "watcher": POOL,

@@ -158,7 +158,7 @@ def test_a_place_that_cannot_be_written_costs_only_the_memory(scoreboard, tmp_pa
 
 def check(scoreboard, folder, clock, *, max_crashes=3):
     seat = Seat(Role.WORKER, 0, 1, 1, "pool", "now", scoreboard, -1, -1, -1, -1)
-    check = CrashCheck(seat, folder, clock, max_crashes=max_crashes)
+    check = CrashCheck(seat, folder / "crashes", clock, max_crashes=max_crashes)
     check.open_for(FreeingQueue(folder, SERVER))
     return check
 

@@ -46,7 +46,7 @@ def test_each_role_is_told_of_what_its_code_reads(role):
 
 def test_whoever_opens_the_queue_is_told_of_what_that_takes():
     bodies = (Path(pulpo_pool.__file__).parent / "cli" / "bodies.py").read_text()
-    opening = bodies[bodies.index("def queue_of") :]
+    opening = bodies[bodies.index("def queue_opener") :]
     read = set(re.findall(r"settings\.(\w+)", opening)) & SETTING_FIELDS.keys()
 
     assert read >= {"queues", "lease"}
