@@ -37,12 +37,11 @@ class BeanstalkdReservation(Reservation):
 
     __slots__ = ("_ask", "_facts", "link", "number", "reserved_at")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - one is made for each job: by keyword it costs double
         self,
         ask: Callable[[BeanstalkdReservation], None],
         link: Link,
         number: int,
-        *,
         queue: str,
         raw: bytes,
         codec: Codec,

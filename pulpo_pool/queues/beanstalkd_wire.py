@@ -154,13 +154,13 @@ class Wire(socket.socket):
         return came
 
     def _send(self, data: Any) -> None:
-        rest = data
-        while rest:
-            try:
-                sent = self.send(rest)
-            except BlockingIOError:
-                raise TimeoutError(f"takes nothing for {self.patience:g} seconds") from None
-            rest = memoryview(rest)[sent:] if sent < len(rest) else b""
+        try:
+            sent = self.send(data)
+            while sent < len(data):
+                data = memoryview(data)[sent:]
+                sent = self.send(data)
+        except BlockingIOError:
+            raise TimeoutError(f"takes nothing for {self.patience:g} seconds") from None
 
     def _check_first_line(self, received: bytes) -> None:
         if b"\n" in received:
