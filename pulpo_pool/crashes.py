@@ -135,6 +135,15 @@ class CrashBook:
                 self._jobs.setdefault(job.job_id, {})[worker] = _Known(at, job.mark, None)
         return self._numbering is not None
 
+    def clears(self, job_id: str) -> bool:
+        """Tell whether nothing at all speaks against a job, as of nearly every one."""
+        board = self._scoreboard
+        return (
+            job_id not in self._jobs
+            and board.header.jobs_died_with == self._read_up_to
+            and not board.may_be_held(job_id.encode())
+        )
+
     def deaths_with(self, reservation: Reservation, slot: int) -> list[tuple[str, float]]:
         """Return who died with this job, and when; for the worker in `slot`, at once.
 

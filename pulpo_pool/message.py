@@ -92,7 +92,7 @@ class Message(_Parts):
         message: Any = _Parts()
         message.id = id
         message.request_type = header.get("request_type") or ""
-        message._header = header
+        message._header = header  # noqa: SLF001 - its own class
         message.body = body
         message.__class__ = Message
         made: Message = message

@@ -37,7 +37,7 @@ class BeanstalkdReservation(Reservation):
 
     __slots__ = ("_ask", "_facts", "link", "number", "reserved_at")
 
-    def __init__(  # noqa: PLR0913, PLR0917 - one is made for each job: by keyword it costs double
+    def __init__(
         self,
         ask: Callable[[BeanstalkdReservation], None],
         link: Link,
@@ -47,7 +47,7 @@ class BeanstalkdReservation(Reservation):
         codec: Codec,
         lease_end: float,
     ) -> None:
-        # Not by way of super(): one is made for each job, and that doubles its price of 1 us.
+        # One is made for each job: by way of super(), or by keyword, it costs double.
         self.job_id = str(number)
         self.number = number
         self.queue = queue

@@ -30,6 +30,7 @@ class Answer:
     error: BaseException | None = None
 
 
+SUCCESS: Final = JobOutcome.SUCCESS  # to look in an enum costs 0.07 us
 WELL: Final = Answer(RequestResult.success())  # made once: nearly every job ends so
 
 
@@ -107,9 +108,12 @@ def conclude(  # noqa: PLR0913 - all that decides about an attempt
     )
 
 
-def succeeded(reservation: Reservation, request_type: str, seconds: float) -> JobDone:
+def succeeded(
+    reservation: Reservation, request_type: str, seconds: float, ended: float = 0.0
+) -> JobDone:
     """Return the end of a job that is done."""
-    return JobDone(reservation, request_type, JobOutcome.SUCCESS, Commit(reservation), seconds)
+    commit = Commit(reservation)
+    return JobDone(reservation, request_type, SUCCESS, commit, seconds, None, None, ended)
 
 
 def _reason_to_retry(error: BaseException | None) -> RetryReason:
