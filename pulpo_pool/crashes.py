@@ -117,6 +117,7 @@ class CrashBook:
 
     def __init__(self, scoreboard: Scoreboard, coroner: Coroner) -> None:
         self._scoreboard = scoreboard
+        self._header = scoreboard.header
         self._coroner = coroner
         self._numbering: Numbering | None = None
         self._evidence: EvidenceStore | None = None
@@ -137,11 +138,10 @@ class CrashBook:
 
     def clears(self, job_id: str) -> bool:
         """Tell whether nothing at all speaks against a job, as of nearly every one."""
-        board = self._scoreboard
         return (
             job_id not in self._jobs
-            and board.header.jobs_died_with == self._read_up_to
-            and not board.may_be_held(job_id.encode())
+            and self._header.jobs_died_with == self._read_up_to
+            and not self._scoreboard.may_be_held(job_id.encode())
         )
 
     def deaths_with(self, reservation: Reservation, slot: int) -> list[tuple[str, float]]:

@@ -91,7 +91,7 @@ class Message(_Parts):
         """Build a message from parts that the codec has checked already."""
         message: Any = _Parts()
         message.id = id
-        message.request_type = header.get("request_type") or ""
+        message.request_type = header["request_type"]
         message._header = header  # noqa: SLF001 - its own class
         message.body = body
         message.__class__ = Message

@@ -33,6 +33,11 @@ class Turns:
         self.line = Line(host, port, patience, self._received)
         self._adapter = adapter
         self._encoding = encoding
+        # What each turn asks for is looked up once.
+        self._recodes = encoding.differs
+        self._queue = next(iter(adapter.queues), "")
+        self._has_queues = len(adapter.queues) > 1
+        self._now = adapter.clock.now
         self._untold: QueueUnavailable | None = None  # came after a settlement that stands
 
     def take(
@@ -159,19 +164,20 @@ class Turns:
         return self._reserved(link, job.id, job.body)
 
     def _reserved(self, link: Link, number: int, body: bytes) -> Reservation:
+        if self._recodes:
+            body = self._encoding.inward(body)
         adapter = self._adapter
-        queues, encoding = adapter.queues, self._encoding
         reservation = BeanstalkdReservation(
             self._ask_about,
             link,
             number,
-            queues[0],
-            encoding.inward(body) if encoding.differs else body,
+            self._queue,
+            body,
             adapter.codec,
-            adapter.clock.now() + adapter.lease,
+            self._now() + adapter.lease,
         )
-        if len(queues) > 1:
-            reservation.queue = jobs.queue_of(link, reservation, queues)
+        if self._has_queues:
+            reservation.queue = jobs.queue_of(link, reservation, adapter.queues)
         link.held[number] = reservation
         return reservation
 

@@ -18,6 +18,7 @@ from pulpo_pool.queues.adapter import BuryReason, Commit, Rollback, Settled
 from pulpo_pool.worker.limits import run_within
 from pulpo_pool.worker.observer import JobDone, PutBack
 from pulpo_pool.worker.settle import (
+    SUCCESS,
     WELL,
     answer_of,
     answer_of_failure,
@@ -25,7 +26,6 @@ from pulpo_pool.worker.settle import (
     conclude,
     conclude_unknown,
     error_text,
-    succeeded,
 )
 
 if TYPE_CHECKING:
@@ -178,7 +178,8 @@ class WorkerLoop:
             # A handler forked and let its child run back into us: two of us must not settle.
             os._exit(0)
         if answer is WELL and not self._circuits.is_probing:  # nearly every job: 1 us less
-            return succeeded(reservation, handler.request_type, ended - began, ended)
+            commit, request_type, seconds = Commit(reservation), handler.request_type, ended - began
+            return JobDone(reservation, request_type, SUCCESS, commit, seconds, None, None, ended)
         shortest_wait = self._tell_circuits(handler, answer, began)
         return conclude(
             reservation,

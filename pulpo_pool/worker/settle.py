@@ -80,7 +80,7 @@ def conclude(  # noqa: PLR0913 - all that decides about an attempt
     """
     result, error = answer.result, answer.error
     if result.kind is ResultKind.SUCCESS:
-        return succeeded(reservation, request_type, seconds)
+        return JobDone(reservation, request_type, SUCCESS, Commit(reservation), seconds)
     text = error_text(result.error, error, redactors)
     if result.kind is ResultKind.FATAL:
         return buried(reservation, request_type, BuryReason.FATAL, text, seconds, error)
@@ -106,14 +106,6 @@ def conclude(  # noqa: PLR0913 - all that decides about an attempt
         seconds,
         error,
     )
-
-
-def succeeded(
-    reservation: Reservation, request_type: str, seconds: float, ended: float = 0.0
-) -> JobDone:
-    """Return the end of a job that is done."""
-    commit = Commit(reservation)
-    return JobDone(reservation, request_type, SUCCESS, commit, seconds, None, None, ended)
 
 
 def _reason_to_retry(error: BaseException | None) -> RetryReason:
