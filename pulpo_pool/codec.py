@@ -86,7 +86,7 @@ class Codec:
             raise UndecodableMessage(f"header.request_type: expected a name, got {request_type!r}")
         if not is_ours:
             _settle_header(header)
-        if type(id_) is int:
+        if isinstance(id_, int):
             id_ = str(id_)
         return Message.restored(id_, header, wire.body or {})
 
