@@ -12,7 +12,17 @@ import pulpo_pool
 PACKAGE = Path(pulpo_pool.__file__).parent
 
 # What everybody may stand on: it knows nothing of queues, workers or masters.
-GROUND = {"__init__", "cgroup", "clock", "errors", "log", "memory", "signals", "suggestions"}
+GROUND = {
+    "__init__",
+    "cgroup",
+    "clock",
+    "errors",
+    "forks",
+    "log",
+    "memory",
+    "signals",
+    "suggestions",
+}
 WORDS = GROUND | {"message", "codec", "fingerprint", "outcomes", "setback"}
 POOL = GROUND | {"scoreboard", "seat", "service", "settings", "stacks"}
 
