@@ -208,9 +208,15 @@ class HandlerRegistry:
         self._pool_limits = limits or TimeLimits()
         if before != (self._options, self._max_attempts, self._pool_limits):
             self._ready.clear()
+        self.renew()
+
+    def renew(self) -> None:
+        """Make ready whatever is not, and every class anew: each worker has its own object.
+
+        A worker finds functions made ready by its template: to read signatures again would
+        unshare 0.5 MB of each. Raises as `configure` does.
+        """
         for request_type, entry in self._entries.items():
-            # A worker finds functions made ready by its template: to read signatures anew would
-            # unshare 0.5 MB of each. A class is made once in every worker.
             if request_type not in self._ready or isinstance(entry.target, type):
                 self._ready[request_type] = self._build(request_type)
 

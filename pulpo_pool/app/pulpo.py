@@ -88,6 +88,7 @@ class Pulpo:
             if not isinstance(each, Middleware):
                 raise InvalidHandler(f"{each!r} is no middleware: it has no method around_job")
         self._settings = settings
+        self._used: Settings | None = None  # that the handlers were made ready with
         self._registry = registry if registry is not None else HandlerRegistry()
         self._registry.add_options(options or {})
         self._middleware = tuple(middleware)
@@ -257,7 +258,10 @@ class Pulpo:
         Raises AppImportError if making a PayloadHandler raises.
         """
         self._engine.close()
-        self._settings = settings
+        if settings is self._used:  # by the template: 0.1 MB of each worker stays shared
+            self._registry.renew()
+            return
+        self._settings = self._used = settings
         limits = TimeLimits(settings.soft_time_limit, settings.time_limit)
         self._registry.configure(settings.handlers, settings.max_attempts, limits)
 

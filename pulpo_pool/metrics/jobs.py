@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
@@ -24,12 +24,20 @@ from pulpo_pool.metrics.catalogue import (
     UNKNOWN,
     QueueFailure,
 )
-from pulpo_pool.metrics.slot_values import Loss, SlotValue, enter_scratch
+from pulpo_pool.metrics.slot_values import (
+    Loss,
+    SlotValue,
+    enter_scratch,
+    making_sleepers,
+    wake,
+)
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import BuryReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+MOST_FORESEEN: Final = 64  # pairs of a queue and a request_type; each takes 20 KB and 0.3 ms
 
 
 class JobMetrics:
@@ -60,12 +68,30 @@ class JobMetrics:
         self._request_types: frozenset[str] = frozenset()
         self._ended: dict[tuple[str, str, str], _Timed] = {}
         self._waited: dict[str, _Timed] = {}
+        self._sleepers: list[SlotValue] = []
 
     def prepare(self, queues: Iterable[str], request_types: Iterable[str]) -> None:
         """Say which names may become labels."""
+        before = self._queues, self._request_types
         self._queues = tuple(queues)
         self._request_types = frozenset(request_types)
-        self._ended.clear()
+        if before != (self._queues, self._request_types):
+            self._ended.clear()
+            self._waited.clear()
+
+    def foresee(self) -> None:
+        """Make, in a template, what nearly every job counts; no file has it before it counts.
+
+        It saves each worker 1 ms at its first job, and 0.3 MB stay shared.
+        """
+        pairs = list(product(self._queues, self._request_types))
+        if len(pairs) > MOST_FORESEEN:
+            return
+        with making_sleepers() as self._sleepers:
+            for queue in self._queues:
+                self._waited[queue] = _Timed(self._wait.labels(queue))
+            for queue, request_type in pairs:
+                self._look_up(queue, request_type, JobOutcome.SUCCESS)
 
     def export_zeros(self) -> None:
         """Export every series that is known beforehand, so that no rate() misses its first step.
@@ -73,6 +99,7 @@ class JobMetrics:
         Only one slot of a pool need do this: sums over slots are exported, and the same zeros
         from each of 256 slots would make every scrape hundreds of times dearer.
         """
+        wake(self._sleepers)
         named = list(product(self._queues, [*sorted(self._request_types), UNKNOWN]))
         for queue, request_type in named:
             for outcome in JobOutcome:

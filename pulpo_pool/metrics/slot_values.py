@@ -12,9 +12,9 @@ import enum
 import logging
 import os
 from array import array
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from prometheus_client import values
 from prometheus_client.mmap_dict import mmap_key
@@ -22,7 +22,8 @@ from prometheus_client.mmap_dict import mmap_key
 from pulpo_pool.metrics.slot_files import SlotFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,17 @@ def tell_losses_to(count: Callable[[Loss], None]) -> None:
     _store().tell_losses_to(count)
 
 
+def making_sleepers() -> AbstractContextManager[list[SlotValue]]:
+    """Make values that no file gets before they count something, or are woken by `wake`."""
+    return _store().making_sleepers()
+
+
+def wake(sleepers: Sequence[SlotValue]) -> None:
+    """Give every value that still sleeps its place in the files, and its zero."""
+    for value in sleepers:
+        value.rise()
+
+
 class _Place(Protocol):
     """Where a value lives."""
 
@@ -88,6 +100,22 @@ class _Memory:
         self.cells: memoryview[float] = memoryview(array("d", (0.0, 0.0)))
 
 
+class _Asleep:
+    """A place in no file: the first number that is written to it wakes its value."""
+
+    __slots__ = ("_value", "cells")
+
+    def __init__(self, value: SlotValue) -> None:
+        self._value = value
+        self.cells: Any = self
+
+    def __getitem__(self, _index: int) -> float:
+        return 0.0
+
+    def __setitem__(self, _index: int, number: float) -> None:
+        self._value.store.wake(self._value, number)
+
+
 class SlotStore:
     """All values of a process, and the files they are written to."""
 
@@ -101,6 +129,24 @@ class SlotStore:
         self._theirs = 0  # series in the files that are not the pool's own
         self._losses: list[Loss] = []  # not told yet
         self._count_loss: Callable[[Loss], None] | None = None
+        self._sleepers: list[SlotValue] | None = None  # while values are made asleep
+
+    @contextmanager
+    def making_sleepers(self) -> Iterator[list[SlotValue]]:
+        """Have the values that are made meanwhile sleep: no file gets them before they count."""
+        sleepers: list[SlotValue] = []
+        self._sleepers = sleepers
+        try:
+            yield sleepers
+        finally:
+            self._sleepers = None
+
+    def wake(self, value: SlotValue, number: float = 0.0) -> None:
+        """Give a sleeper its place and add a number to it. The lock must be held."""
+        place, index = self._place(value)
+        value.settle_in(place, index)
+        self._values.append(value)
+        value.start_from(value.get() + number)
 
     def tell_losses_to(self, count: Callable[[Loss], None]) -> None:
         """Tell these, and what is lost from now on."""
@@ -122,6 +168,10 @@ class SlotStore:
     def admit(self, value: SlotValue) -> None:
         """Give a new value its place."""
         with self.lock:
+            if self._sleepers is not None:
+                self._sleepers.append(value)
+                value.settle_in(_Asleep(value), 0)
+                return
             place, index = self._place(value)
             value.settle_in(place, index)
             if self._directory is None or not isinstance(place, _Memory):
@@ -219,6 +269,17 @@ class SlotValue:
         self._place = place
         self._index = index
         self._value = place.cells[index]
+
+    def rise(self) -> None:
+        """Take a place in the files, if it has none yet."""
+        with self.store.lock:
+            if isinstance(self._place, _Asleep):
+                self.store.wake(self)
+
+    def start_from(self, number: float) -> None:
+        """Replace the number; the store's lock is held."""
+        self._value = number
+        self._place.cells[self._index] = number
 
     def inc(self, amount: float) -> None:
         """Add to the number."""
