@@ -33,6 +33,7 @@ _GRANTED_NEXT: Final = re.compile(rb"DELETED\r\n" + _GRANTED.pattern, re.DOTALL)
 _LONGEST_WAIT: Final = 10  # seconds of one reserve while other jobs are held
 _LONGEST_PARKED: Final = 30.0  # seconds until a silent server is asked whether it is there,
 _PARKED_PATIENCE: Final = 3  # or so many times its socket_timeout, if that is sooner
+_INSERTED: Final = re.compile(rb"INSERTED (\d{1,20})\r\n")
 ANSWER_GRACE: Final = 0.05  # seconds that a job which is there may take to come
 
 
@@ -211,6 +212,8 @@ class Link:
 
         After a lost connection `stored` are those that the server has for certain.
         """
+        if len(puts) == 1 and self._put_alone(puts[0], stored):
+            return
         refusal: greenstalk.BeanstalkdError | None = None
         for batch in _batches(puts):
             uses = [self._use_before(put) for put in batch]
@@ -233,6 +236,22 @@ class Link:
             if refusal is not None:
                 self._take_back(stored)
                 raise refusal
+
+    def _put_alone(self, put: Put, stored: list[int]) -> bool:
+        """Store one job as publishers do it most; False: `put_all` is to read what came instead.
+
+        Without greenstalk, which parses at length: 10 us less of a publisher's 64.
+        """
+        if put.tube != self._using:
+            return False
+        command = _put_command(put)
+        answer = self.wire.ask(command)
+        inserted = _INSERTED.fullmatch(answer)
+        if inserted is None:
+            self.wire.unread(answer, command)
+            return False
+        stored.append(int(inserted[1]))
+        return True
 
     def _use_before(self, put: Put) -> bool:
         differs = put.tube != self._using
@@ -356,5 +375,9 @@ def _batches(puts: Sequence[Put]) -> Iterator[list[Put]]:
 def _said(put: Put, *, use: bool) -> Iterator[bytes]:
     if use:
         yield b"use %b\r\n" % put.tube.encode()
-    head = b"put %d %d %d %d\r\n" % (put.priority, put.delay, put.lease, len(put.body))
-    yield b"%b%b\r\n" % (head, put.body)
+    yield _put_command(put)
+
+
+def _put_command(put: Put) -> bytes:
+    head = put.priority, put.delay, put.lease, len(put.body)
+    return b"put %d %d %d %d\r\n%b\r\n" % (*head, put.body)
