@@ -103,9 +103,10 @@ class Reservation:
     @property
     def message(self) -> Message:
         """The message; raises UndecodableMessage if the stored bytes are none."""
-        if self._message is None:
-            self._message = self.codec.decode(self.raw)
-        return self._message
+        message = self._message
+        if message is None:
+            message = self._message = self.codec.decode(self.raw)
+        return message
 
     @property
     def pardons(self) -> int:

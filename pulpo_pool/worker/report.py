@@ -79,7 +79,7 @@ class WorkerReport(Observer):
                 self._seat.ring()  # perhaps nobody is left to wait for the next job
         if request_type != self._title:
             self._entitle(request_type)
-        if self._is_first_attempt(now):
+        if now >= self._next_costly_look and self._is_first_attempt(now):
             self._metrics.job_waited(queue, self._waited(message))
 
     def finished(self, done: JobDone) -> None:
@@ -134,8 +134,6 @@ class WorkerReport(Observer):
         if reservation is None:
             return False
         if not reservation.attempt_is_free:
-            if now < self._next_costly_look:
-                return False
             self._next_costly_look = now + COSTLY_LOOK
         return reservation.attempt == 1
 
