@@ -24,13 +24,7 @@ from pulpo_pool.metrics.catalogue import (
     UNKNOWN,
     QueueFailure,
 )
-from pulpo_pool.metrics.slot_values import (
-    Loss,
-    SlotValue,
-    enter_scratch,
-    making_sleepers,
-    wake,
-)
+from pulpo_pool.metrics.slot_values import Loss, SlotValue, making_sleepers, wake
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import BuryReason
 
@@ -43,13 +37,12 @@ MOST_FORESEEN: Final = 64  # pairs of a queue and a request_type; each takes 20 
 class JobMetrics:
     """Counts what becomes of jobs, for some two microseconds a job.
 
-    Made once per process, after `enter_multiprocess`. Label children are looked up by one dict
-    access; request_types that `prepare` was not told of are counted together, so that nobody can
-    publish a label.
+    Made once per process, after `enter_multiprocess` or `enter_scratch`. Label children are looked
+    up by one dict access; request_types that `prepare` was not told of are counted together, so
+    that nobody can publish a label.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        enter_scratch()  # `_Timed` needs values of ours, wherever they are kept
         self._finished = JOBS_FINISHED.make(Counter, registry)
         self._duration = JOB_DURATION.make(Histogram, registry)
         self._wait = JOB_WAIT.make(Histogram, registry)
