@@ -10,6 +10,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.errors import ExitCode
+from pulpo_pool.heap import fill_holes
 from pulpo_pool.log import set_level
 from pulpo_pool.master import policy
 from pulpo_pool.master.census import taken
@@ -104,6 +105,7 @@ class Master:
         self._advance(PoolState.STARTING)
         # Before the first fork: children share these pages as long as no collector writes to them.
         gc.freeze()
+        fill_holes()
         self._selector.register(self._wires.signals.reader, selectors.EVENT_READ, self._hear)
         self._selector.register(
             self._wires.doorbell.reader,

@@ -80,11 +80,14 @@ class JobMetrics:
         pairs = list(product(self._queues, self._request_types))
         if len(pairs) > MOST_FORESEEN:
             return
-        with making_sleepers() as self._sleepers:
-            for queue in self._queues:
+        for queue in self._queues:
+            with making_sleepers() as sleepers:
                 self._waited[queue] = _Timed(self._wait.labels(queue))
-            for queue, request_type in pairs:
+            self._sleepers += sleepers
+        for queue, request_type in pairs:
+            with making_sleepers() as sleepers:
                 self._look_up(queue, request_type, JobOutcome.SUCCESS)
+            self._sleepers += sleepers
 
     def export_zeros(self) -> None:
         """Export every series that is known beforehand, so that no rate() misses its first step.

@@ -75,7 +75,7 @@ def tell_losses_to(count: Callable[[Loss], None]) -> None:
 
 
 def making_sleepers() -> AbstractContextManager[list[SlotValue]]:
-    """Make values that no file gets before they count something, or are woken by `wake`."""
+    """Make values that no file gets before one of them counts something, or `wake`."""
     return _store().making_sleepers()
 
 
@@ -101,19 +101,24 @@ class _Memory:
 
 
 class _Asleep:
-    """A place in no file: the first number that is written to it wakes its value."""
+    """A place in no file: the first number that is written to it wakes all that sleep together.
 
-    __slots__ = ("_value", "cells")
+    A histogram with some of its buckets would be wrong.
+    """
 
-    def __init__(self, value: SlotValue) -> None:
+    __slots__ = ("_together", "_value", "cells")
+
+    def __init__(self, value: SlotValue, together: Sequence[SlotValue]) -> None:
         self._value = value
+        self._together = together
         self.cells: Any = self
 
     def __getitem__(self, _index: int) -> float:
         return 0.0
 
     def __setitem__(self, _index: int, number: float) -> None:
-        self._value.store.wake(self._value, number)
+        for each in self._together:
+            each.store.wake(each, number if each is self._value else 0.0)
 
 
 class SlotStore:
@@ -133,7 +138,7 @@ class SlotStore:
 
     @contextmanager
     def making_sleepers(self) -> Iterator[list[SlotValue]]:
-        """Have the values that are made meanwhile sleep: no file gets them before they count."""
+        """Have the values made meanwhile sleep, until one of them counts something."""
         sleepers: list[SlotValue] = []
         self._sleepers = sleepers
         try:
@@ -170,7 +175,7 @@ class SlotStore:
         with self.lock:
             if self._sleepers is not None:
                 self._sleepers.append(value)
-                value.settle_in(_Asleep(value), 0)
+                value.settle_in(_Asleep(value, self._sleepers), 0)
                 return
             place, index = self._place(value)
             value.settle_in(place, index)

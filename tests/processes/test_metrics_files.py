@@ -186,6 +186,57 @@ def test_metrics_made_before_there_was_a_slot_move_into_it(directory):
     assert total(directory, "shop_sales_total") == 3
 
 
+def foreseen(directory):
+    """Return metrics as a worker has them that was forked from a template."""
+    enter_scratch()
+    metrics = JobMetrics(CollectorRegistry())
+    metrics.prepare(["default"], ["a", "b"])
+    metrics.foresee()
+    enter_multiprocess(directory, "1")
+    metrics.prepare(["default"], ["a", "b"])
+    return metrics
+
+
+def series(directory):
+    """Return the names and the types of jobs of the series in all files."""
+    files = [str(path) for path in directory.glob("*.db")]
+    return {
+        (sample.name, sample.labels.get("request_type"), sample.labels.get("le"))
+        for family in MultiProcessCollector.merge(files)
+        for sample in family.samples
+    }
+
+
+def test_what_a_template_foresaw_is_in_no_file_before_it_counts(directory):
+    """Then it comes whole: with some of its buckets a histogram would be wrong."""
+
+    def work():
+        metrics = foreseen(directory)
+        metrics.job_finished("default", "a", JobOutcome.SUCCESS, 0.01)
+        in_a_child(lambda: metrics.job_finished("default", "b", JobOutcome.SUCCESS, 0.01))
+
+    in_a_child(work)
+    of_a_template = series(directory)
+    in_a_child(work)
+    in_a_child(lambda: do_jobs(directory, "2"))
+
+    assert series(directory) == of_a_template
+    assert "b" not in {request_type for _, request_type, _ in of_a_template}
+    assert total(directory, "pulpo_jobs_finished_total") == 2 + JOBS
+    assert total(directory, "pulpo_job_duration_seconds_count") == 2 + JOBS
+
+
+def test_one_slot_has_the_zeros_of_what_was_foreseen(directory):
+    in_a_child(lambda: foreseen(directory).export_zeros())
+
+    names = {(name, request_type) for name, request_type, _ in series(directory)}
+    assert names >= {
+        ("pulpo_jobs_finished_total", "b"),
+        ("pulpo_job_duration_seconds_bucket", "b"),
+        ("pulpo_job_wait_seconds_bucket", None),
+    }
+
+
 def test_many_series_make_a_file_grow_without_losing_any(directory):
     def handle():
         enter_multiprocess(directory, "0")
