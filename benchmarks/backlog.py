@@ -71,9 +71,18 @@ def work_off(contender: PulpoContender, number: int, jobs: int, backlog: int) ->
     feeder.until(WARM_UP + jobs)
     after, seconds = [*map(cpu, groups)], time.monotonic() - began
     count = contender.jobs_done() - first
-    used = [(end - start) / count * 1e6 for start, end in zip(before, after, strict=True)]
+    workers, pool, server = (
+        (end - start) / count * 1e6 for start, end in zip(before, after, strict=True)
+    )
     return Backlogged(
-        contender.name, contender.baseline, number, count / seconds, *used, pss(groups[1])
+        contender.name,
+        contender.baseline,
+        number,
+        jobs_per_second=count / seconds,
+        worker_cpu=workers,
+        pool_cpu=pool,
+        server_cpu=server,
+        memory=pss(groups[1]),
     )
 
 

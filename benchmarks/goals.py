@@ -30,7 +30,7 @@ class Value:
 
     def __call__(self, readings: Readings) -> Measured | None:
         figure = readings.figure(self.where)
-        return figure and Measured(figure.middle, figure.least, figure.most)
+        return Measured(figure.middle, figure.least, figure.most) if figure else None
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ class Contender(ABC):
     The handler appends a LINE to `done` with one write.
     """
 
-    name: ClassVar[str] | str
-    baseline: ClassVar[str] = ""  # the contender that its ratios refer to
+    name: str
+    baseline: str = ""  # the contender that its ratios refer to
     enough: ClassVar[int] = sys.maxsize  # jobs that suffice to measure a slow one
 
     def __init__(self) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from benchmarks import idle, memory, recycle, replacement, start
 from benchmarks.choice import add_choice, chosen
+from benchmarks.contenders.lives import Life
 from benchmarks.harness import interleaved
 from benchmarks.readings import RESULTS
 from benchmarks.report import against, save, table
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
-    from benchmarks.contenders.lives import Life
     from benchmarks.harness import AnyRun
+
+
+AnyLife = TypeVar("AnyLife", bound=Life)
 
 
 def add_lives(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,8 +71,8 @@ def run_replacement(options: argparse.Namespace) -> None:
 
 def _run(
     options: argparse.Namespace,
-    contenders: Sequence[Life],
-    measure: Callable[[Life, int], AnyRun],
+    contenders: Sequence[AnyLife],
+    measure: Callable[[AnyLife, int], AnyRun],
     app: str = "",
 ) -> list[AnyRun]:
     """Measure those that are asked for, keep what came out, and print it."""

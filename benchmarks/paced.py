@@ -13,6 +13,10 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NANOSECONDS = 1_000_000_000
 WARM_UP = 10  # jobs before the first planned one, so that connecting delays none of those
@@ -66,4 +70,5 @@ if __name__ == "__main__":
     from shop import publish
 
     how, *numbers = sys.argv[1:]
-    print(json.dumps({"flood": flood, "plan": keep_to_plan}[how](*map(float, numbers))))
+    ways: dict[str, Callable[..., dict[str, object]]] = {"flood": flood, "plan": keep_to_plan}
+    print(json.dumps(ways[how](*map(float, numbers))))

@@ -117,6 +117,7 @@ class CrashBook:
 
     def __init__(self, scoreboard: Scoreboard, coroner: Coroner) -> None:
         self._scoreboard = scoreboard
+        self._header = scoreboard.header
         self._coroner = coroner
         self._numbering: Numbering | None = None
         self._evidence: EvidenceStore | None = None
@@ -134,6 +135,14 @@ class CrashBook:
             for job, worker, at in self._evidence.crashes():
                 self._jobs.setdefault(job.job_id, {})[worker] = _Known(at, job.mark, None)
         return self._numbering is not None
+
+    def clears(self, job_id: str) -> bool:
+        """Tell whether nothing at all speaks against a job, as of nearly every one."""
+        return (
+            job_id not in self._jobs
+            and self._header.jobs_died_with == self._read_up_to
+            and not self._scoreboard.may_be_held(job_id.encode())
+        )
 
     def deaths_with(self, reservation: Reservation, slot: int) -> list[tuple[str, float]]:
         """Return who died with this job, and when; for the worker in `slot`, at once.

@@ -20,7 +20,18 @@ _SECOND: Final = 1_000_000  # microseconds
 When: TypeAlias = datetime | timedelta | float
 
 
-class Message:
+class _Parts:
+    """What a message is made of; still open, since a frozen one takes 0.3 us more to fill."""
+
+    __slots__ = ("_header", "body", "id", "request_type")
+
+    id: str | None
+    body: dict[str, Any]
+    request_type: str  # which handler; empty when the message names none
+    _header: dict[str, Any]
+
+
+class Message(_Parts):
     """A request for one job: an id, a header that routes it, a body for its handler.
 
     `delay` and `expiration` are seconds or a timedelta from now, or an aware datetime; they
@@ -31,11 +42,7 @@ class Message:
     delay, a naive datetime, or a header or body that is not a mapping with text keys.
     """
 
-    __slots__ = ("_header", "body", "id")
-
-    id: str | None
-    body: dict[str, Any]
-    _header: dict[str, Any]
+    __slots__ = ()
 
     def __init__(  # noqa: PLR0913 - one keyword for each thing a publisher may say
         self,
@@ -73,20 +80,23 @@ class Message:
             _check_dates(fields)
         if id is not None and (not isinstance(id, str) or not 0 < len(id) <= LONGEST_NAME):
             raise InvalidMessage(f"id: expected 1 to {LONGEST_NAME} characters, got {id!r}")
-        self._fill(id, fields, content)
-
-    @classmethod
-    def restored(cls, id: str | None, header: dict[str, Any], body: dict[str, Any]) -> Message:  # noqa: A002
-        """Build a message from parts that the codec has checked already."""
-        message = cls.__new__(cls)
-        message._fill(id, header, body)  # noqa: SLF001 - its own class
-        return message
-
-    def _fill(self, id: str | None, header: dict[str, Any], body: dict[str, Any]) -> None:  # noqa: A002
         put = object.__setattr__
         put(self, "id", id)
-        put(self, "_header", header)
-        put(self, "body", body)
+        put(self, "request_type", fields["request_type"])
+        put(self, "_header", fields)
+        put(self, "body", content)
+
+    @staticmethod
+    def restored(id: str | None, header: dict[str, Any], body: dict[str, Any]) -> Message:  # noqa: A002
+        """Build a message from parts that the codec has checked already."""
+        message: Any = _Parts()
+        message.id = id
+        message.request_type = header["request_type"]
+        message._header = header  # noqa: SLF001 - its own class
+        message.body = body
+        message.__class__ = Message
+        made: Message = message
+        return made
 
     def stamped(self, *, id: str, queue: str, published_at: float) -> Message:  # noqa: A002
         """Return the copy that goes into a queue: with its id, queue and time of publishing."""
@@ -99,11 +109,6 @@ class Message:
     def header(self) -> Mapping[str, Any]:
         """The whole header as it travels: dates are ISO 8601 text."""
         return MappingProxyType(self._header)
-
-    @property
-    def request_type(self) -> str:
-        """Which handler; empty when the message names none."""
-        return self._header.get("request_type") or ""
 
     @property
     def queue(self) -> str:

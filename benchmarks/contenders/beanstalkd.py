@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import BinaryIO
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 from servers import (  # the tests' own: one way to start a server
@@ -34,7 +35,7 @@ def put_all(server: Beanstalkd, bodies: Iterable[bytes]) -> None:
         _put(line, replies, batch)
 
 
-def _put(line, replies, batch: list[bytes]) -> None:
+def _put(line: socket.socket, replies: BinaryIO, batch: list[bytes]) -> None:
     line.sendall(b"".join(batch))
     for _ in batch:
         assert replies.readline().startswith(b"INSERTED")

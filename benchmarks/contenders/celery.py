@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, ClassVar
+
 from benchmarks.contenders.peer import RedisPeer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Celery(RedisPeer):
@@ -18,12 +23,12 @@ app.conf.update(task_acks_late=True, task_ignore_result=True)
 
 @app.task
 def mark(n, to, subject):
-    os.write(out, b"%020d\\n" % (time.monotonic_ns() - n))
+    work(n)
 
 
 publish = mark.delay
 """
-    command = (
+    command: ClassVar[Sequence[str]] = (
         *("celery", "-A", "shop", "worker", "--concurrency", "2", "--loglevel", "warning"),
         *("--prefetch-multiplier", "1"),
     )

@@ -18,7 +18,7 @@ dramatiq.set_broker(RedisBroker(url=os.environ["REDIS_URL"]))
 
 @dramatiq.actor
 def mark(n, to, subject):
-    os.write(out, b"%020d\\n" % (time.monotonic_ns() - n))
+    work(n)
 
 
 publish = mark.send

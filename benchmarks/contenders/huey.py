@@ -18,7 +18,7 @@ huey = SqliteHuey(filename="huey.db")
 
 @huey.task()
 def mark(n, to, subject):
-    os.write(out, b"%020d\\n" % (time.monotonic_ns() - n))
+    work(n)
 
 
 publish = mark

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import psutil
 
 from benchmarks.contenders.beanstalkd import Beanstalkd, put_all
+from benchmarks.contenders.celery import CeleryAhead
+from benchmarks.contenders.dramatiq import Dramatiq
 from benchmarks.contenders.environment import programs
 from benchmarks.contenders.peer import RedisPeer
 from benchmarks.contenders.pulpo import Pool, PulpoContender, family
 from benchmarks.contenders.raw import OnBeanstalkd
+from benchmarks.contenders.rq import Rq
 from benchmarks.harness import LINE, Contender
 from pulpo_pool.queues.opening import file_url
 
@@ -33,7 +36,7 @@ import os, time
 out = os.open("done", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 
-def work():
+def work(n):
     held = os.path.exists("hold")  # before the line: who is counted already is held no more
     os.write(out, b"%020d\\n" % time.monotonic_ns())
     while held and os.path.exists("hold"):
@@ -105,20 +108,7 @@ class LiveCelery(LivePeer):
     """Late acknowledgement, the prefetch it is delivered with."""
 
     kind = "celery (redis)"
-    app = """
-from celery import Celery
-
-app = Celery("shop", broker=os.environ["REDIS_URL"])
-app.conf.update(task_acks_late=True, task_ignore_result=True)
-
-
-@app.task
-def mark(n, to, subject):
-    work()
-
-
-publish = mark.delay
-"""
+    app = CeleryAhead.app
     command = (
         *("celery", "-A", "shop", "worker", "--concurrency", "{count}", "--loglevel", "warning"),
     )
@@ -128,20 +118,7 @@ class LiveDramatiq(LivePeer):
     """Processes of one thread."""
 
     kind = "dramatiq (redis)"
-    app = """
-import dramatiq
-from dramatiq.brokers.redis import RedisBroker
-
-dramatiq.set_broker(RedisBroker(url=os.environ["REDIS_URL"]))
-
-
-@dramatiq.actor
-def mark(n, to, subject):
-    work()
-
-
-publish = mark.send
-"""
+    app = Dramatiq.app
     command = ("dramatiq", "shop", "--processes", "{count}", "--threads", "1")
 
 
@@ -149,26 +126,9 @@ class LiveRq(LivePeer):
     """`rq worker-pool`: each worker forks a process for each job, and that one imports the app."""
 
     kind = "rq (redis)"
-    app = """
-from redis import Redis
-from rq import Queue
-
-queue = Queue(connection=Redis.from_url(os.environ["REDIS_URL"]))
-
-
-def mark(n, to, subject):
-    work()
-
-
-def publish(**body):
-    queue.enqueue("shop.mark", kwargs=body, result_ttl=0)
-"""
+    app = Rq.app
     command = ("rq", "worker-pool", "--num-workers", "{count}", "--logging-level", "WARNING")
     enough = 100
-
-    def open(self) -> None:
-        super().open()
-        self.environment["RQ_REDIS_URL"] = self._server.url
 
 
 class LiveHuey(LivePeer):
@@ -183,7 +143,7 @@ huey = RedisHuey("shop", url=os.environ["REDIS_URL"])
 
 @huey.task()
 def mark(n, to, subject):
-    work()
+    work(n)
 
 
 publish = mark
@@ -212,8 +172,7 @@ def child():
     done = 0
     while done < most or not most:
         job = client.reserve()
-        json.loads(job.body)
-        work()
+        work(**json.loads(job.body))
         client.delete(job)
         done += 1
     os._exit(0)
@@ -267,7 +226,7 @@ pulpo = Pulpo()
 
 @pulpo.job()
 def mark(n: int, to: str, subject: str) -> None:
-    work()
+    work(n)
 """
 
     def __init__(self, count: int, imports: str, *arguments: str) -> None:

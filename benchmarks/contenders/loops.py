@@ -78,7 +78,7 @@ def raw_sqlite(done: str, path: str) -> None:
         mark(**json.loads(body))
 
 
-LOOPS = {
+LOOPS: dict[str, Callable[..., None]] = {
     "raw-greenstalk": raw_greenstalk,
     "raw-pipelined": raw_pipelined,
     "raw-sqlite": raw_sqlite,

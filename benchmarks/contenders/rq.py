@@ -22,7 +22,7 @@ queue = Queue(connection=Redis.from_url(os.environ["REDIS_URL"]))
 
 
 def mark(n, to, subject):
-    os.write(out, b"%020d\\n" % (time.monotonic_ns() - n))
+    work(n)
 
 
 def publish(**body):
@@ -31,10 +31,6 @@ def publish(**body):
     command = ("rq", "worker", "--logging_level", "WARNING")
     times = 2
     enough = 600
-
-    def open(self) -> None:
-        super().open()
-        self.environment["RQ_REDIS_URL"] = self._server.url
 
     def workers(self) -> Sequence[int]:
         """Without the children, of which each lives for one job: the kernel adds up the ended."""

@@ -16,20 +16,23 @@ if TYPE_CHECKING:
 class JobContext:
     """One attempt at one job. A handler with a parameter annotated JobContext is given it."""
 
-    __slots__ = ("_reservation", "_stopping", "deadline", "message")
+    __slots__ = ("_reservation", "_stopping", "began", "deadline", "message")
 
     message: Message
     deadline: Deadline | None  # monotonic; the time limit of this attempt
+    began: float  # monotonic seconds
 
     def __init__(
         self,
         reservation: Reservation,
-        *,
         stopping: Callable[[], bool],
         deadline: Deadline | None = None,
+        began: float = 0.0,
     ) -> None:
+        # Given by place: by keyword it takes twice the time, 0.1 us a job.
         self.message = reservation.message
         self.deadline = deadline
+        self.began = began
         self._reservation = reservation
         self._stopping = stopping
 

@@ -283,17 +283,17 @@ def _check(handler: Any) -> str:
 def _function_call(function: Callable[..., object]) -> Call:
     """Return the call of a function with the body's keys as its parameters."""
     signature = read_signature(function)
-    fits, contexts = signature.fits, signature.contexts
+    fits, contexts, names = signature.fits, signature.contexts, signature.accepted
 
     def call(context: JobContext) -> object:
         body = context.message.body
-        if not fits(body):
+        if body.keys() != names and not fits(body):  # nearly every body has just what is taken
             raise signature.mismatch(describe(function), body)
         return function(**body)
 
     def call_with_context(context: JobContext) -> object:
         body = context.message.body
-        if not fits(body):
+        if body.keys() != names and not fits(body):
             raise signature.mismatch(describe(function), body)
         return function(**body, **dict.fromkeys(contexts, context))
 

@@ -136,12 +136,18 @@ class Crew:
 
     def tell_to_leave(self, slot: Slot, reason: ExitReason, deadline: float) -> None:
         """Ask a child to finish and go; it is told once, by its row and one signal."""
+        imports = slot.role is Role.TEMPLATE and slot.state is SlotState.BOOTING
         slot.told_to_leave(reason, deadline)
         self._write_order(slot)
-        if slot.pid:
-            send(slot.pid, signal.SIGTERM)
-        else:
+        if not slot.pid:
             self._forget(slot)
+        elif imports:
+            # It would hear of it when the import is over, and has forked nobody yet.
+            slot.killed()
+            self._write_order(slot)
+            kill_group(slot.pid)
+        else:
+            send(slot.pid, signal.SIGTERM)
 
     def give_orders(self, order: Order) -> None:
         """Tell every worker that is not leaving, now and from now on, to work or to rest."""

@@ -6,7 +6,15 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from pulpo_pool.scoreboard import Activity, ExitReason, JobInHand, WorkRow
+from pulpo_pool.scoreboard import (
+    Activity,
+    ExitReason,
+    JobInHand,
+    Order,
+    Role,
+    SlotState,
+    WorkRow,
+)
 
 if TYPE_CHECKING:
     from pulpo_pool.master.slots import Slot
@@ -23,11 +31,18 @@ def cause_of_death(slot: Slot, ended: Ended, row: WorkRow | None) -> ExitReason:
     clean = os.WIFEXITED(ended.status) and os.WEXITSTATUS(ended.status) == 0
     if clean and row is not None and left_a_note:
         return ExitReason(row.exit_reason)
-    if clean and slot.state.name in ("STOPPING", "KILLED"):
+    if _did_as_told(slot, clean=clean):
         return slot.leave_as
     if not slot.ever_up:
         return ExitReason.BOOT
     return ExitReason.SIGNAL if os.WIFSIGNALED(ended.status) else ExitReason.ERROR
+
+
+def _did_as_told(slot: Slot, *, clean: bool) -> bool:
+    """Tell whether it left because it was asked to; a template that imports is killed for it."""
+    if slot.role is Role.TEMPLATE and not slot.ever_up:
+        return slot.order is Order.LEAVE
+    return clean and slot.state in (SlotState.STOPPING, SlotState.KILLED)
 
 
 def job_in_hand(slot: Slot, row: WorkRow | None) -> JobInHand | None:

@@ -289,8 +289,12 @@ class SlotValue:
     def inc(self, amount: float) -> None:
         """Add to the number."""
         with self.store.lock:
-            self._value += amount
-            self._place.cells[self._index] = self._value
+            self.add(amount)
+
+    def add(self, amount: float) -> None:
+        """Add to the number, for who holds the store's lock: it is taken once for several."""
+        self._value = value = self._value + amount
+        self._place.cells[self._index] = value
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         """Replace the number; the youngest `timestamp` wins among slots."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self, TypedDict
 from pulpo_pool.clock import Clock, SystemClock
 from pulpo_pool.codec import Codec
 from pulpo_pool.errors import ReservationLost, WrongProcess
+from pulpo_pool.forks import ours
 from pulpo_pool.message import DEFAULT_QUEUE, Message
 from pulpo_pool.queues.records import JobRecord, QueueStats
 from pulpo_pool.queues.words import (
@@ -104,6 +105,7 @@ class QueueAdapter(ABC):
         self.unseen = ""  # what the last list or purge could not reach, for people
         self.evidence: EvidenceStore | None = None  # None: the engine keeps it with the jobs
         self._opened_in = os.getpid()
+        self._is_ours = ours()
 
     # -- publishing ---------------------------------------------------------------------------
 
@@ -270,7 +272,7 @@ class QueueAdapter(ABC):
         self.close()
 
     def _check_process(self) -> None:
-        if os.getpid() != self._opened_in:
+        if not self._is_ours():
             raise WrongProcess(
                 f"this {type(self).__name__} was opened in process {self._opened_in} and is used "
                 f"in {os.getpid()}: open it after the fork"

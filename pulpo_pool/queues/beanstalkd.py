@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final, Unpack
 
 import greenstalk
@@ -131,7 +130,7 @@ class BeanstalkdQueueAdapter(QueueAdapter):
 
         Rolling back and burying take one more, for the job's priority.
         """
-        if self._closed or os.getpid() != self._opened_in:
+        if self._closed or not self._is_ours():
             self._check_usable()  # which says what is wrong
         return self._turns.take(settlement, timeout)
 
@@ -158,7 +157,7 @@ class BeanstalkdQueueAdapter(QueueAdapter):
 
     def rest(self) -> None:
         """Reserve nothing until the next dequeue: the server no longer waits on our behalf."""
-        if os.getpid() == self._opened_in:
+        if self._is_ours():
             self._line.rest()
 
     # -- housekeeping -------------------------------------------------------------------------

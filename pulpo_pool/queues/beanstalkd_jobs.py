@@ -42,13 +42,12 @@ class BeanstalkdReservation(Reservation):
         ask: Callable[[BeanstalkdReservation], None],
         link: Link,
         number: int,
-        *,
         queue: str,
         raw: bytes,
         codec: Codec,
         lease_end: float,
     ) -> None:
-        # Not by way of super(): one is made for each job, and that doubles its price of 1 us.
+        # One is made for each job: by way of super(), or by keyword, it costs double.
         self.job_id = str(number)
         self.number = number
         self.queue = queue

@@ -55,7 +55,7 @@ class Line:
         """Let other threads in; raise what the error means to a caller, if it means anything."""
         try:
             if error is not None:
-                self._fail(error)
+                self.fail(error)
         finally:
             self.lock.release()
 
@@ -107,7 +107,7 @@ class Line:
         if job is not None:
             self.granted = self._receive(link, job)
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Drop a connection that may be out of step; raise what the error means to a caller."""
         if isinstance(error, HARMLESS):
             return

@@ -28,11 +28,12 @@ _LONGEST_TUBE: Final = 200  # bytes
 _AHEAD_COMMANDS: Final = 500  # their replies, some 200 bytes each at most, fit into the sockets
 _AHEAD_BYTES: Final = 1_048_576  # of one write; it only saves memory
 _RESERVE: Final = b"reserve\r\n"
-_GRANTED: Final = re.compile(rb"RESERVED (\d+) (\d+)\r\n(.*)\r\n", re.DOTALL)
+_GRANTED: Final = re.compile(rb"RESERVED (\d{1,20}) (\d{1,20})\r\n(.*)\r\n", re.DOTALL)
 _GRANTED_NEXT: Final = re.compile(rb"DELETED\r\n" + _GRANTED.pattern, re.DOTALL)
 _LONGEST_WAIT: Final = 10  # seconds of one reserve while other jobs are held
 _LONGEST_PARKED: Final = 30.0  # seconds until a silent server is asked whether it is there,
 _PARKED_PATIENCE: Final = 3  # or so many times its socket_timeout, if that is sooner
+_INSERTED: Final = re.compile(rb"INSERTED (\d{1,20})\r\n")
 ANSWER_GRACE: Final = 0.05  # seconds that a job which is there may take to come
 
 
@@ -146,25 +147,29 @@ class Link:
     def _read_grant(self, parked: Parked) -> greenstalk.Job[bytes]:
         """Return the job that came; greenstalk reads whatever else an answer may be."""
         answer = self.wire.receive()
-        job = _whole_job(_GRANTED, answer)
-        if job is not None:
-            return job
+        granted = _GRANTED.fullmatch(answer)
+        if granted is not None:
+            number, length, body = granted.groups()
+            if int(length) == len(body):
+                return greenstalk.Job(int(number), body)
         self.wire.unread(answer, parked.command)
         return self.client.reserve(parked.seconds)
 
-    def hop(self, number: int) -> greenstalk.Job[bytes] | None:
+    def hop(self, number: int) -> tuple[int, bytes] | None:
         """Delete the job in hand and reserve the next: one write, and one read of both answers.
 
-        None: they came one by one, or others did. Then the delete counts as sent and the reserve
-        as `parked`; call for both. Done without greenstalk, which builds and parses each command
-        twice: 9 us less of the 33 that a turn's Python took.
+        Returns the next one's number and bytes. None: the answers came one by one, or others did.
+        Then the delete counts as sent and the reserve as `parked`; call for both. Done without
+        greenstalk, which builds and parses each command twice: 9 us less of the 33 that a turn's
+        Python took.
         """
-        delete = b"delete %d\r\n" % number
-        answers = self.wire.ask(delete + _RESERVE)
-        job = _whole_job(_GRANTED_NEXT, answers)
-        if job is not None:
-            return job
-        self.wire.unread(answers, delete)
+        answers = self.wire.ask(b"delete %d\r\nreserve\r\n" % number)
+        granted = _GRANTED_NEXT.fullmatch(answers)
+        if granted is not None:
+            following, length, body = granted.groups()
+            if int(length) == len(body):
+                return int(following), body
+        self.wire.unread(answers, b"delete %d\r\n" % number)
         self.parked = Parked(time.monotonic(), None, _RESERVE)
         return None
 
@@ -207,6 +212,8 @@ class Link:
 
         After a lost connection `stored` are those that the server has for certain.
         """
+        if len(puts) == 1 and self._put_alone(puts[0], stored):
+            return
         refusal: greenstalk.BeanstalkdError | None = None
         for batch in _batches(puts):
             uses = [self._use_before(put) for put in batch]
@@ -229,6 +236,22 @@ class Link:
             if refusal is not None:
                 self._take_back(stored)
                 raise refusal
+
+    def _put_alone(self, put: Put, stored: list[int]) -> bool:
+        """Store one job as publishers do it most; False: `put_all` is to read what came instead.
+
+        Without greenstalk, which parses at length: 10 us less of a publisher's 64.
+        """
+        if put.tube != self._using:
+            return False
+        command = _put_command(put)
+        answer = self.wire.ask(command)
+        inserted = _INSERTED.fullmatch(answer)
+        if inserted is None:
+            self.wire.unread(answer, command)
+            return False
+        stored.append(int(inserted[1]))
+        return True
 
     def _use_before(self, put: Put) -> bool:
         differs = put.tube != self._using
@@ -336,14 +359,6 @@ def keeps_step(error: BaseException) -> bool:
     return isinstance(error, greenstalk.DrainingError | greenstalk.OutOfMemoryError)
 
 
-def _whole_job(form: re.Pattern[bytes], answer: bytes) -> greenstalk.Job[bytes] | None:
-    """Return the job in an answer of this form; None for another, or for a part of one."""
-    found = form.fullmatch(answer)
-    if found is None or len(found[3]) != int(found[2]):
-        return None
-    return greenstalk.Job(int(found[1]), found[3])
-
-
 def _batches(puts: Sequence[Put]) -> Iterator[list[Put]]:
     batch: list[Put] = []
     size = 0
@@ -360,5 +375,9 @@ def _batches(puts: Sequence[Put]) -> Iterator[list[Put]]:
 def _said(put: Put, *, use: bool) -> Iterator[bytes]:
     if use:
         yield b"use %b\r\n" % put.tube.encode()
-    head = b"put %d %d %d %d\r\n" % (put.priority, put.delay, put.lease, len(put.body))
-    yield b"%b%b\r\n" % (head, put.body)
+    yield _put_command(put)
+
+
+def _put_command(put: Put) -> bytes:
+    head = put.priority, put.delay, put.lease, len(put.body)
+    return b"put %d %d %d %d\r\n%b\r\n" % (*head, put.body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import greenstalk
 
@@ -21,15 +21,23 @@ if TYPE_CHECKING:
     from pulpo_pool.queues.beanstalkd_link import Link
 
 
+_DONE: Final = Settled.DONE  # to look in an enum costs 0.07 us
+
+
 class Turns:
     """The turns of one adapter, on a line of its own: there is where late jobs come in."""
 
     def __init__(
         self, adapter: QueueAdapter, encoding: Encoding, host: str, port: int, patience: float
     ) -> None:
-        self.line = Line(host, port, patience, self._reserved)
+        self.line = Line(host, port, patience, self._received)
         self._adapter = adapter
         self._encoding = encoding
+        # What each turn asks for is looked up once.
+        self._recodes = encoding.differs
+        self._queue = next(iter(adapter.queues), "")
+        self._has_queues = len(adapter.queues) > 1
+        self._now = adapter.clock.now
         self._untold: QueueUnavailable | None = None  # came after a settlement that stands
 
     def take(
@@ -39,16 +47,56 @@ class Turns:
         if self._untold is not None:
             failure, self._untold = self._untold, None
             raise failure
+        line = self.line
+        line.lock.acquire()  # not by `with`, which takes twice the time
+        try:
+            link = line.link
+            if link is None or timeout <= 0 or link.parked is not None:
+                return self._take(settlement, timeout)
+            following = self._hop(link, settlement)
+            if following is not None:
+                return _DONE, following
+            # What was sent has yet to be answered, and the wait for the next is part of it.
+            return self._take(settlement, timeout, hopped=link.parked is not None)
+        finally:
+            line.lock.release()
+
+    def _hop(self, link: Link, settlement: Settlement | None) -> Reservation | None:
+        """Delete the one job in hand, as nearly always, and return the next; None: see `Link.hop`.
+
+        With other jobs in hand, or a failure to settle, nothing is sent.
+        """
+        if type(settlement) is not Commit:
+            return None
+        done, held = settlement.reservation, link.held
+        if (
+            type(done) is not BeanstalkdReservation
+            or held.get(done.number) is not done
+            or len(held) > 1
+            or self.line.granted is not None
+        ):
+            return None
+        try:
+            granted = link.hop(done.number)
+            if granted is None:
+                return None
+            held.clear()
+            return self._reserved(link, *granted)
+        except BaseException as error:
+            self.line.fail(error)
+            raise
+
+    def _take(
+        self, settlement: Settlement | None, timeout: float, *, hopped: bool = False
+    ) -> tuple[Settled, Reservation | None]:
         settled = Settled.NOTHING
         waits = timeout > 0
         line = self.line
         try:
-            with line.waiting if waits and settlement is None else line.talking as link:
+            goes_on = hopped or (waits and settlement is None)
+            with line.waiting if goes_on else line.talking as link:
                 link.watch(self._adapter.queues)
                 if settlement is not None:
-                    job = self._hop(link, settlement) if waits else None
-                    if job is not None:
-                        return Settled.DONE, self._reserved(link, job)
                     parks_until = time.monotonic() + timeout if waits else None
                     settled = self._settle(link, settlement, parks_until)
                 # A wait that was only left has no answer on its way: one wake-up a look, not two.
@@ -77,25 +125,6 @@ class Turns:
         except greenstalk.NotFoundError:
             raise ReservationLost(f"job {number}: the lease had ended") from None
 
-    def _hop(self, link: Link, settlement: Settlement) -> greenstalk.Job[bytes] | None:
-        """Delete the one job in hand, as nearly always, and return the next; None: see `Link.hop`.
-
-        With other jobs in hand, or a failure to settle, nothing is sent.
-        """
-        reservation = settlement.reservation
-        if (
-            not isinstance(settlement, Commit)
-            or not isinstance(reservation, BeanstalkdReservation)
-            or link.held.get(reservation.number) is not reservation
-            or len(link.held) > 1
-            or self.line.granted is not None
-        ):
-            return None
-        job = link.hop(reservation.number)
-        if job is not None:
-            link.held.clear()
-        return job
-
     # -- reserving ----------------------------------------------------------------------------
 
     def _next(self, link: Link, timeout: float, grace: float) -> Reservation | None:
@@ -114,7 +143,7 @@ class Turns:
                 adapter.before_wait()
             link, job = self._wait(link, deadline)
         if job is not None:
-            return self._reserved(link, job)
+            return self._received(link, job)
         if link.parked is not None and not (timeout > 0 and adapter.interrupts) and not link.held:
             # Only a worker's loop comes back soon: for others the server shall not wait on.
             self.line.drop()
@@ -131,20 +160,25 @@ class Turns:
             link = self.line.connected(resumes=True)
             link.watch(self._adapter.queues)
 
-    def _reserved(self, link: Link, job: greenstalk.Job[bytes]) -> Reservation:
+    def _received(self, link: Link, job: greenstalk.Job[bytes]) -> Reservation:
+        return self._reserved(link, job.id, job.body)
+
+    def _reserved(self, link: Link, number: int, body: bytes) -> Reservation:
+        if self._recodes:
+            body = self._encoding.inward(body)
         adapter = self._adapter
         reservation = BeanstalkdReservation(
             self._ask_about,
             link,
-            job.id,
-            queue=adapter.queues[0],
-            raw=self._encoding.inward(job.body) if self._encoding.differs else job.body,
-            codec=adapter.codec,
-            lease_end=adapter.clock.now() + adapter.lease,
+            number,
+            self._queue,
+            body,
+            adapter.codec,
+            self._now() + adapter.lease,
         )
-        if len(adapter.queues) > 1:
+        if self._has_queues:
             reservation.queue = jobs.queue_of(link, reservation, adapter.queues)
-        link.held[job.id] = reservation
+        link.held[number] = reservation
         return reservation
 
     def _ask_about(self, reservation: BeanstalkdReservation) -> None:

@@ -112,14 +112,15 @@ class MemoryQueueAdapter(QueueAdapter):
         self._check_usable()
         with self.store.lock:
             job = self._held(settlement.reservation)
+            if type(settlement) is Commit:
+                del self.store.jobs[job.number]
+                return
             setback = setback_of(
                 settlement, attempt=job.attempts, at=self.clock.now(), owner=self.owner
             )
             if setback is not None:
                 job.history = extended(job.history, setback)
             match settlement:
-                case Commit():
-                    del self.store.jobs[job.number]
                 case Rollback(delay=delay, error=error, free=free):
                     if free:
                         job.attempts -= 1
@@ -369,7 +370,8 @@ class MemoryQueueAdapter(QueueAdapter):
         return self._bell[0]
 
     def _check_usable(self) -> None:
-        self._check_process()
+        if not self._is_ours():
+            self._check_process()  # which says what is wrong
         if self._closed:
             raise QueueUnavailable("memory queue: this adapter is closed")
 

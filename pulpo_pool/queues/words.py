@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+import msgspec
 
 if TYPE_CHECKING:
     from pulpo_pool.codec import Codec
@@ -101,9 +103,10 @@ class Reservation:
     @property
     def message(self) -> Message:
         """The message; raises UndecodableMessage if the stored bytes are none."""
-        if self._message is None:
-            self._message = self.codec.decode(self.raw)
-        return self._message
+        message = self._message
+        if message is None:
+            message = self._message = self.codec.decode(self.raw)
+        return message
 
     @property
     def pardons(self) -> int:
@@ -114,8 +117,8 @@ class Reservation:
         return f"Reservation(job_id={self.job_id!r}, queue={self.queue!r}, attempt={self.attempt})"
 
 
-class Commit(NamedTuple):
-    """Done: the job goes. A tuple, since one is made for each job."""
+class Commit(msgspec.Struct, frozen=True):
+    """Done: the job goes. A Struct, since one is made for each job."""
 
     reservation: Reservation
 

@@ -38,7 +38,7 @@ class CrashCheck:
         Each kick forgives as many as would bury the job. One that crashed a second time, or more
         often, is given back until its wait is over, since its engine handed it on at once.
         """
-        if not self._counts_here:
+        if not self._counts_here or self._book.clears(reservation.job_id):
             return None
         deaths = self._book.deaths_with(reservation, self._slot)
         if not deaths:

@@ -66,8 +66,15 @@ class Hygiene:
                 os.fchdir(self._home)
         except OSError:
             pass
-        if not _streams_are_open():
-            self._reopen_streams()
+        try:
+            # What the descriptor is does not matter: a closed one raises.
+            if not (sys.stdout.closed or sys.stderr.closed):
+                os.get_inheritable(1)
+                os.get_inheritable(2)
+                return
+        except Exception:  # noqa: BLE001, S110 - None, gone, closed, or an object that is no file
+            pass
+        self._reopen_streams()
 
     def _reopen_streams(self) -> None:
         for fd, name, copy in zip((1, 2), ("stdout", "stderr"), self._copies, strict=True):
@@ -79,17 +86,6 @@ class Hygiene:
             if not hasattr(stream, "write") or getattr(stream, "closed", False):
                 stream = open(fd, "w", closefd=False, errors="replace")  # noqa: SIM115 - it stays
                 setattr(sys, name, stream)
-
-
-def _streams_are_open() -> bool:
-    try:
-        if sys.stdout.closed or sys.stderr.closed:
-            return False
-        fcntl.fcntl(1, fcntl.F_GETFD)
-        fcntl.fcntl(2, fcntl.F_GETFD)
-    except Exception:  # noqa: BLE001 - None, gone, closed, or an object of the app that is no file
-        return False
-    return True
 
 
 def _is_open(fd: int) -> bool:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pulpo_pool.app.handlers import JobContext
 from pulpo_pool.app.retry import GiveUp, default_policy
 from pulpo_pool.circuits import Circuits
 from pulpo_pool.clock import Deadline
 from pulpo_pool.errors import ReservationLost, UndecodableMessage
+from pulpo_pool.forks import ours
 from pulpo_pool.outcomes import JobOutcome
 from pulpo_pool.queues.adapter import BuryReason, Commit, Rollback, Settled
 from pulpo_pool.worker.limits import run_within
 from pulpo_pool.worker.observer import JobDone, PutBack
 from pulpo_pool.worker.settle import (
+    SUCCESS,
     WELL,
     answer_of,
     answer_of_failure,
@@ -24,7 +26,6 @@ from pulpo_pool.worker.settle import (
     conclude,
     conclude_unknown,
     error_text,
-    succeeded,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from pulpo_pool.queues.adapter import Bury, QueueAdapter, Reservation
     from pulpo_pool.worker.observer import Observer
     from pulpo_pool.worker.settle import Answer
+
+
+_LOST: Final = Settled.LOST  # to look in an enum costs 0.07 us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,7 @@ class WorkerLoop:
     ) -> None:
         self.queue = queue
         self._app = app
+        self._find = app.registry.find
         self._observer = observer
         self._limits = limits
         self._clock = clock
@@ -82,7 +87,7 @@ class WorkerLoop:
         self._default_policy = default_policy(limits.max_attempts)
         self._circuits = circuits or Circuits.alone(clock)
         self._pending: JobDone | PutBack | None = None
-        self._pid = os.getpid()
+        self._is_ours = ours()
 
     @property
     def has_unsettled(self) -> bool:
@@ -96,13 +101,12 @@ class WorkerLoop:
 
     def turn(self) -> bool:
         """Take one turn; tell whether there was a job. Waits up to the sleep duration."""
-        pending = self._pending
+        pending, observer = self._pending, self._observer
         settled, reservation = self.queue.settle_and_dequeue(
             pending.settlement if pending is not None else None, self._limits.sleep_duration
         )
         self._pending = None
-        observer = self._observer
-        if settled is Settled.LOST and pending is not None:
+        if settled is _LOST and pending is not None:
             observer.lost(pending.reservation)
         if reservation is None:
             observer.settled()
@@ -142,7 +146,7 @@ class WorkerLoop:
         sentence = self._crash_verdict(reservation)
         if sentence is not None:
             return self._sentenced(reservation, request_type, sentence)
-        handler = self._app.registry.find(request_type)
+        handler = self._find(request_type)
         if handler is None:
             return conclude_unknown(
                 reservation, request_type, self._default_policy, age=self._age(message)
@@ -157,32 +161,33 @@ class WorkerLoop:
         return self._handle(reservation, message, handler)
 
     def _handle(self, reservation: Reservation, message: Message, handler: Handler) -> JobDone:
-        hard = handler.limits.hard
-        context = JobContext(
-            reservation,
-            stopping=self._stopping,
-            deadline=Deadline.after(hard, self._clock) if hard else None,
-        )
+        monotonic, limits = self._clock.monotonic, handler.limits
+        # Read twice a job, here and at its end, for the time limit and all that is shown.
+        began = monotonic()
+        deadline = Deadline(began + limits.hard) if limits.hard else None
+        context = JobContext(reservation, self._stopping, deadline, began)
         self._observer.started(context)
-        started = self._clock.monotonic()
         try:
-            answer = answer_of(self._perform(handler, context))
+            perform = self._perform_within if limits.soft else self._app.perform
+            returned = perform(handler, context)
+            answer = WELL if returned is None else answer_of(returned)
         except BaseException as error:  # noqa: BLE001 - sys.exit and Ctrl-C in a handler end the job
             answer = answer_of_failure(error)
-        seconds = self._clock.monotonic() - started
-        if os.getpid() != self._pid:
+        ended = monotonic()
+        if not self._is_ours():
             # A handler forked and let its child run back into us: two of us must not settle.
             os._exit(0)
         if answer is WELL and not self._circuits.is_probing:  # nearly every job: 1 us less
-            return succeeded(reservation, handler.request_type, seconds)
-        shortest_wait = self._tell_circuits(handler, answer, started)
+            commit, request_type, seconds = Commit(reservation), handler.request_type, ended - began
+            return JobDone(reservation, request_type, SUCCESS, commit, seconds, None, None, ended)
+        shortest_wait = self._tell_circuits(handler, answer, began)
         return conclude(
             reservation,
             handler.request_type,
             answer,
             handler.retry,
             age=self._age(message),
-            seconds=seconds,
+            seconds=ended - began,
             shortest_wait=shortest_wait,
             redactors=self._app.redactors,
         )
@@ -196,10 +201,8 @@ class WorkerLoop:
         cause = type(answer.error).__name__ if answer.error else "its handler asked for it"
         return learn(request_type, began=began, pause=pause, cause=cause)
 
-    def _perform(self, handler: Handler, context: JobContext) -> object:
-        soft = handler.limits.soft
-        if not soft:
-            return self._app.perform(handler, context)
+    def _perform_within(self, handler: Handler, context: JobContext) -> object:
+        soft = handler.limits.soft or 0.0
         return run_within(soft, partial(self._app.perform, handler, context))
 
     def _spent(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED: Final = 1
 LONGEST_SILENCE: Final = 5.0  # seconds between two heartbeats of a worker without a job
+_WORK: Final = int(Order.WORK)  # looked at in each turn: to look in an enum costs 0.07 us
 _ONLY_WAKE: Final = (signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT,
                      signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)  # fmt: skip
 
@@ -61,7 +62,7 @@ class Orders:
 
     def is_working(self) -> bool:
         """Tell whether nobody said anything else."""
-        return not self._told_to_stop and self._life.order == Order.WORK
+        return not self._told_to_stop and self._life.order == _WORK
 
     def leaving_reason(self) -> ExitReason:
         """Return why it is to leave; whoever sends a signal past the master is an operator."""

@@ -10,8 +10,10 @@ from setproctitle import setproctitle
 from pulpo_pool.outcomes import JobOutcome
 from pulpo_pool.queues.adapter import Bury, Rollback
 from pulpo_pool.queues.records import since_when
-from pulpo_pool.scoreboard import Activity, as_text, writing
+from pulpo_pool.scoreboard import Activity, writing
 from pulpo_pool.worker.observer import JobDone, Observer, PutBack
+from pulpo_pool.worker.row import JobRow
+from pulpo_pool.worker.settle import SUCCESS
 
 if TYPE_CHECKING:
     from pulpo_pool.app.context import JobContext
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BUSY: Final = int(Activity.BUSY)  # a plain number is written in half the time
 COSTLY_LOOK: Final = 1.0  # seconds between two jobs whose attempt is asked for at a price
 
 
@@ -50,13 +51,13 @@ class WorkerReport(Observer):
     ) -> None:
         self._seat = seat
         self._row = seat.work
+        self._job_row = JobRow(seat.work, seat.scoreboard.hand(seat.slot))
         self._metrics = metrics
         self._fields = fields
         self._lease = lease
         self._clock = clock
         self._redacts = redacts  # an exception itself would tell what was taken out of its text
         self._title = ""
-        self._shown_type = self._shown_queue = ""  # in the row, where most jobs find their own
         self._waited_for_work = True
         self._next_costly_look = 0.0  # monotonic seconds
 
@@ -69,43 +70,24 @@ class WorkerReport(Observer):
         message = context.message
         request_type, queue = message.request_type, context.queue
         self._fields.job = context
-        row = self._row
-        now = self._clock.monotonic()
-        # Written without the context manager: it would double the price, some 0.3 us a job.
-        row.seq |= 1
-        row.activity = _BUSY
-        row.heartbeat = row.job_started = row.busy_since = now
-        deadline = context.deadline
-        row.job_deadline = deadline.at if deadline is not None else 0.0
-        row.job_id = as_text(context.job_id)
-        if request_type != self._shown_type or queue != self._shown_queue:
-            self._shown_type, self._shown_queue = request_type, queue
-            row.queue = as_text(queue)
-            row.request_type = as_text(request_type)
-        row.seq += 1
+        deadline, now = context.deadline, context.began
+        ends_at = deadline.at if deadline is not None else 0.0
+        self._job_row.begin(context.job_id, queue, request_type, now, ends_at)
         if self._waited_for_work:
             self._waited_for_work = False
             if self._seat.scoreboard.header.parked_workers:
                 self._seat.ring()  # perhaps nobody is left to wait for the next job
-        self._entitle(request_type)
-        if self._is_first_attempt(now):
+        if request_type != self._title:
+            self._entitle(request_type)
+        if now >= self._next_costly_look and self._is_first_attempt(now):
             self._metrics.job_waited(queue, self._waited(message))
 
     def finished(self, done: JobDone) -> None:
         """Count the attempt, and log it unless it went well."""
-        # The job stays in the row until it is settled: a worker killed now still holds it.
-        row = self._row
-        now = self._clock.monotonic()
-        row.heartbeat = now
-        row.jobs_done += 1
-        if row.busy_since:
-            row.seq |= 1
-            row.busy += now - row.busy_since
-            row.busy_since = 0.0
-            row.seq += 1
-        queue = done.reservation.queue
-        self._metrics.job_finished(queue, done.request_type, done.outcome, done.seconds)
-        if done.outcome is not JobOutcome.SUCCESS:
+        outcome = done.outcome
+        self._job_row.end(done.ended or self._clock.monotonic())
+        self._metrics.job_finished(done.reservation.queue, done.request_type, outcome, done.seconds)
+        if outcome is not SUCCESS:
             self._explain(done)
         self._fields.job = None
 
@@ -152,8 +134,6 @@ class WorkerReport(Observer):
         if reservation is None:
             return False
         if not reservation.attempt_is_free:
-            if now < self._next_costly_look:
-                return False
             self._next_costly_look = now + COSTLY_LOOK
         return reservation.attempt == 1
 

@@ -30,6 +30,7 @@ class Answer:
     error: BaseException | None = None
 
 
+SUCCESS: Final = JobOutcome.SUCCESS  # to look in an enum costs 0.07 us
 WELL: Final = Answer(RequestResult.success())  # made once: nearly every job ends so
 
 
@@ -79,7 +80,7 @@ def conclude(  # noqa: PLR0913 - all that decides about an attempt
     """
     result, error = answer.result, answer.error
     if result.kind is ResultKind.SUCCESS:
-        return succeeded(reservation, request_type, seconds)
+        return JobDone(reservation, request_type, SUCCESS, Commit(reservation), seconds)
     text = error_text(result.error, error, redactors)
     if result.kind is ResultKind.FATAL:
         return buried(reservation, request_type, BuryReason.FATAL, text, seconds, error)
@@ -105,11 +106,6 @@ def conclude(  # noqa: PLR0913 - all that decides about an attempt
         seconds,
         error,
     )
-
-
-def succeeded(reservation: Reservation, request_type: str, seconds: float) -> JobDone:
-    """Return the end of a job that is done."""
-    return JobDone(reservation, request_type, JobOutcome.SUCCESS, Commit(reservation), seconds)
 
 
 def _reason_to_retry(error: BaseException | None) -> RetryReason:

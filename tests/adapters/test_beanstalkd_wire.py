@@ -25,6 +25,7 @@ from pulpo_pool.errors import (
     QueueUnavailable,
     ReservationLost,
 )
+from pulpo_pool.queues import beanstalkd_wire
 from pulpo_pool.queues.adapter import BuryReason, Commit, JobState, QueueStats, Rollback, Settled
 from pulpo_pool.queues.beanstalkd import BeanstalkdQueueAdapter
 from pulpo_pool.queues.opening import check_url, open_queue
@@ -416,6 +417,21 @@ def test_a_lease_is_not_touched_on_another_connection(queue, relay):
         queue.touch(held)
     with pytest.raises(ReservationLost):
         queue.touch(held)
+
+
+def test_answers_that_come_in_pieces_are_read_whole(queue, relay, monkeypatch):
+    """A packet may end anywhere; the next answer is not mixed up with the rest of one."""
+    queue.enqueue(say(1))
+    monkeypatch.setattr(beanstalkd_wire, "_AT_ONCE", 5)  # bytes
+    relay.requests.clear()
+    job_ids = [queue.enqueue(say(n)) for n in (2, 3)]
+    held, done = queue.dequeue(5), []
+    while held is not None:
+        done.append((held.job_id, said(held)))
+        _, held = queue.settle_and_dequeue(Commit(held), 0)
+
+    assert done == [("1", 1), (job_ids[0], 2), (job_ids[1], 3)]
+    assert [request.split()[0] for request in relay.requests[:2]] == [b"put", b"put"]
 
 
 # -- servers that refuse ----------------------------------------------------------------------

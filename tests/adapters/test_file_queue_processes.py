@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import signal
 import sqlite3
 from contextlib import closing
 
@@ -200,6 +201,30 @@ def test_writers_take_turns_one_at_a_time(path):
 
     with children(6, take_turns) as writers:
         assert [writer.result() for writer in writers] == ["done"] * 6
+
+
+def test_a_writer_killed_inside_keeps_nobody_out(path):
+    """Whatever the file says of somebody inside, only the kernel's lock keeps others waiting."""
+
+    def die_inside(tell, index):
+        WriterQueue(path).enter()
+        tell("inside")
+        signal.pause()
+
+    def take_turns(tell, index):
+        writers = WriterQueue(path)
+        tell("coming")
+        for _ in range(10):
+            with writers.turn():
+                pass
+        return "done"
+
+    with children(1, die_inside) as (victim,):
+        assert victim.heard() == "inside"
+        with children(3, take_turns) as writers:
+            assert [writer.heard() for writer in writers] == ["coming"] * 3
+            victim.kill()
+            assert [writer.result() for writer in writers] == ["done"] * 3
 
 
 # -- the chain of wake-ups ------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from contextlib import suppress
 
@@ -189,6 +190,23 @@ def test_a_pool_that_boots_drains_without_taking_a_job(tmp_path, unblocked):
         assert pool.wait() == 0
         assert pool.stats().ready == 3
         assert pool.lines("done") == []
+
+
+def test_a_pool_that_imports_its_app_leaves_at_once(tmp_path):
+    """An import hears nothing, and holds nothing that could be lost: it is not waited for."""
+    app = """
+import pathlib, threading
+
+pathlib.Path("importing").touch()
+threading.Event().wait()
+"""
+    with PoolProcess(tmp_path, "-w", "2", "--preload", *NEVER, app=app) as pool:
+        eventually((tmp_path / "importing").exists, what="the template imports")
+        pool.signal(signal.SIGTERM)
+
+        assert pool.wait() == 0
+        assert "did not leave in time" not in pool.log
+        assert re.search(r"template \(pid \d+\) left: shutdown", pool.log)
 
 
 def test_term_to_a_single_worker_means_that_worker_alone(tmp_path):

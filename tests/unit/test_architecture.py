@@ -13,7 +13,8 @@ PACKAGE = Path(pulpo_pool.__file__).parent
 
 # What everybody may stand on: it knows nothing of queues, workers or masters.
 GROUND = {
-    "__init__", "cgroup", "clock", "errors", "heap", "log", "memory", "signals", "suggestions",
+    "__init__", "cgroup", "clock", "errors", "forks", "heap", "log", "memory", "signals",
+    "suggestions",
 }  # fmt: skip
 WORDS = GROUND | {"message", "codec", "fingerprint", "outcomes", "setback"}
 POOL = GROUND | {"scoreboard", "seat", "service", "settings", "stacks"}

@@ -16,6 +16,7 @@ from loops import Diary
 
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.crashes import Coroner
+from pulpo_pool.forks import ours
 from pulpo_pool.keeper.housekeeping import judge_by
 from pulpo_pool.message import Message
 from pulpo_pool.outcomes import JobOutcome
@@ -65,8 +66,8 @@ class Stage:
         pid = os.fork()
         if pid == 0:
             faulthandler.disable()  # pytest's would print the stack of what is to happen
-            self.queue._opened_in = os.getpid()  # the child is the worker that holds the job
-            self.loop._pid = os.getpid()
+            # The child is the worker that holds the job.
+            self.queue._is_ours = self.loop._is_ours = ours()
             self.loop._work_on(reservation)
             os._exit(0)
         if condemned:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from prometheus_client import CollectorRegistry, Enum, Gauge, Info, PlatformCollector
+from prometheus_client import CollectorRegistry, Enum, Gauge, Info, PlatformCollector, values
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from seats import make_scoreboard
@@ -16,6 +16,7 @@ from pulpo_pool.cli.main import cli
 from pulpo_pool.master.lag import REMEMBERED, LoopLag
 from pulpo_pool.metrics.catalogue import CATALOGUE, UNKNOWN, Kind
 from pulpo_pool.metrics.jobs import JobMetrics
+from pulpo_pool.metrics.slot_values import enter_scratch
 from pulpo_pool.metrics.unexported import warn_of_unexported
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import BuryReason
@@ -31,7 +32,9 @@ def registry():
 
 
 @pytest.fixture
-def metrics(registry):
+def metrics(registry, monkeypatch):
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)  # back to it when all is done
+    enter_scratch()
     metrics = JobMetrics(registry)
     metrics.prepare(["default"], ["send_email"])
     return metrics

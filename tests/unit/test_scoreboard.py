@@ -11,14 +11,17 @@ from hypothesis import strategies as st
 from seats import until
 
 from pulpo_pool.scoreboard import (
+    Activity,
     Death,
     ExitReason,
     Scoreboard,
     TornRow,
+    WorkRow,
     as_text,
     read_row,
     writing,
 )
+from pulpo_pool.worker.row import JobRow
 
 DIFFERENT_ROWS = 2_000
 
@@ -152,3 +155,61 @@ def test_text_is_cut_between_characters(text):
 def test_text_is_cut_within_a_multi_byte_character():
     assert as_text("a" * 62 + "é") == b"a" * 62
     assert as_text("a" * 61 + "é") == b"a" * 61 + "é".encode()
+
+
+# -- a worker's job -----------------------------------------------------------------------------
+
+
+def job_row(scoreboard, slot=0):
+    return JobRow(scoreboard.work(slot), scoreboard.hand(slot))
+
+
+def test_a_job_is_shown_field_by_field():
+    """It is packed by its place in the row: whoever moves a field must see this fail."""
+    scoreboard = Scoreboard(2)
+    scoreboard.work(1).serial = 4
+    row = job_row(scoreboard, 1)
+    row.begin("17", "mail", "send", 100.0, 160.0)
+    begun = read_row(scoreboard.work(1))
+    row.end(102.5)
+    ended = read_row(scoreboard.work(1))
+
+    shown = (begun.job_id, begun.queue, begun.request_type, begun.activity, begun.serial)
+    assert shown == (b"17", b"mail", b"send", Activity.BUSY, 4)
+    assert (begun.heartbeat, begun.busy_since, begun.job_started) == (100.0, 100.0, 100.0)
+    assert (begun.job_deadline, begun.busy, begun.jobs_done) == (160.0, 0.0, 0)
+    assert (ended.heartbeat, ended.busy_since, ended.busy, ended.jobs_done) == (102.5, 0, 2.5, 1)
+    assert (ended.job_id, ended.job_started, ended.activity) == (b"17", 100.0, Activity.BUSY)
+    assert bytes(scoreboard.work(0)) == bytes(WorkRow())
+
+
+def test_the_next_life_counts_on_in_the_row():
+    scoreboard = Scoreboard(1)
+    first = job_row(scoreboard)
+    first.begin("17", "mail", "send", 100.0, 0.0)
+    first.end(101.0)
+    scoreboard.work(0).jobs_done = 0
+    following = job_row(scoreboard)
+    following.begin("18", "mail", "send", 200.0, 0.0)
+    following.end(202.0)
+
+    assert (scoreboard.work(0).busy, scoreboard.work(0).jobs_done) == (3.0, 1)
+
+
+def test_a_job_that_was_not_begun_counts_no_time():
+    scoreboard = Scoreboard(1)
+    row = job_row(scoreboard)
+    row.end(100.0)
+
+    shown = read_row(scoreboard.work(0))
+    assert (shown.jobs_done, shown.busy, shown.heartbeat) == (1, 0.0, 100.0)
+
+
+@pytest.mark.parametrize("job_id", ["7", "12345678", "9912345678", "ä" * 60])
+def test_a_job_that_a_worker_has_may_be_held(job_id):
+    scoreboard = Scoreboard(3)
+    scoreboard.header.wanted_workers = 3
+    job_row(scoreboard, 2).begin(job_id, "mail", "send", 1.0, 0.0)
+
+    assert scoreboard.may_be_held(as_text(job_id))
+    assert not scoreboard.may_be_held(b"55")
