@@ -248,10 +248,11 @@ def test_a_database_that_may_not_be_written_is_named_until_it_may(tmp_path):
     with PoolProcess(tmp_path, *arguments, app=SHOP, prefix=UNPRIVILEGED) as pool:
         pool.ready()
         pids = sorted(pool.worker_pids())
+        data.chmod(0o500)  # first: what is taken away is not to be made anew
         for each in data.iterdir():
             each.unlink() if each.is_file() else shutil.rmtree(each)
-        data.chmod(0o500)
         status, _ = eventually(lambda: (answer := pool.http("/readyz"))[0] == 503 and answer)
+        eventually(lambda: "must be writable for user" in pool.log, what="it is said why")
         said = pool.log
         data.chmod(0o700)
         eventually(lambda: pool.http("/readyz")[0] == 200, what="/readyz is content")
@@ -259,7 +260,6 @@ def test_a_database_that_may_not_be_written_is_named_until_it_may(tmp_path):
 
     assert status == 503
     assert f"{data}/queue.db" in said
-    assert "must be writable for user" in said
     assert same_workers
 
 
