@@ -37,9 +37,12 @@ out = os.open("done", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 
 def work(n):
-    held = os.path.exists("hold")  # before the line: who is counted already is held no more
+    try:
+        held = os.readlink("hold")  # before the line: who is counted already is held no more
+    except OSError:
+        held = ""
     os.write(out, b"%020d\\n" % time.monotonic_ns())
-    while held and os.path.exists("hold"):
+    while held and os.path.exists(held):
         time.sleep(0.02)
 
 """
@@ -58,15 +61,21 @@ class Life(Contender):
         Contender.__init__(self)
         self.count = count
         self.imports = imports
+        self._holds = 0
 
     def write_app(self, app: str) -> None:
         (self.folder / "shop.py").write_text(HEAD.replace("{imports}", self.imports) + app)
 
     def hold(self) -> None:
-        (self.folder / "hold").touch()
+        # Each by a file of its own: who naps while it is let go must not be caught by the next.
+        self._holds += 1
+        name = f"hold-{self._holds}"
+        (self.folder / name).touch()
+        (self.folder / "hold").symlink_to(name)
 
     def let_go(self) -> None:
         (self.folder / "hold").unlink()
+        (self.folder / f"hold-{self._holds}").unlink()
 
     def family(self) -> list[int]:
         """The pids of all processes but the server's."""
