@@ -20,7 +20,8 @@ from pulpo_pool.clock import SystemClock
 from pulpo_pool.metrics.jobs import JobMetrics
 from pulpo_pool.metrics.slot_values import enter_multiprocess
 from pulpo_pool.outcomes import JobOutcome
-from pulpo_pool.scoreboard import Activity, Scoreboard, SlotState
+from pulpo_pool.scoreboard import Scoreboard
+from pulpo_pool.states import Activity, SlotState
 from pulpo_pool.web.app import build_app
 from pulpo_pool.web.collector import ScoreboardCollector
 from pulpo_pool.web.file_collector import FileCollector

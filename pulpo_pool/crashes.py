@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from pulpo_pool.queues.adapter import Owner
 from pulpo_pool.queues.evidence import JobName
 from pulpo_pool.queues.history import LONGEST_STACK
-from pulpo_pool.scoreboard import ExitReason
 from pulpo_pool.setback import Setback
 from pulpo_pool.stacks import FAULT_TITLE, fault_of
+from pulpo_pool.states import ExitReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from pulpo_pool.scoreboard import LifeRow, Role, Scoreboard, WorkRow
+from pulpo_pool.states import Role
 
 if TYPE_CHECKING:
+    from pulpo_pool.scoreboard import LifeRow, Scoreboard, WorkRow
     from pulpo_pool.stacks import StackFile
 
 

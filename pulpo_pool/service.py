@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from setproctitle import setproctitle
 
-from pulpo_pool.scoreboard import Activity, Order, writing
+from pulpo_pool.scoreboard import writing
+from pulpo_pool.states import Activity, Order
 
 if TYPE_CHECKING:
     from pulpo_pool.clock import Clock

@@ -13,8 +13,8 @@ import signal
 from contextlib import suppress
 from typing import Final
 
-from pulpo_pool.scoreboard import Role
 from pulpo_pool.signals import handler_of, set_handler
+from pulpo_pool.states import Role
 
 STACK_SIGNAL: Final = signal.SIGUSR2
 FAULTS: Final = frozenset(

@@ -8,8 +8,9 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pulpo_pool.scoreboard import Order, PoolState, Scoreboard, SlotState, writing
+from pulpo_pool.scoreboard import Scoreboard, writing
 from pulpo_pool.seat import Seat
+from pulpo_pool.states import Order, PoolState, SlotState
 
 PATIENCE = 20.0  # seconds after which something that should have happened never will
 WORKERS = 2

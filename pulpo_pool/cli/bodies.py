@@ -16,7 +16,7 @@ from pulpo_pool.log import keep_logging
 from pulpo_pool.master.birth import unmasked
 from pulpo_pool.master.template import run_template
 from pulpo_pool.queues.opening import open_queue
-from pulpo_pool.scoreboard import Role
+from pulpo_pool.states import Role
 from pulpo_pool.watcher import run_watcher
 from pulpo_pool.web.process import run_web
 from pulpo_pool.worker.preload import preloaded

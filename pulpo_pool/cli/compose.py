@@ -36,8 +36,9 @@ from pulpo_pool.master.wires import Pipe, Wires
 from pulpo_pool.memory import private_memory
 from pulpo_pool.metrics.slot_files import prepare_metrics_directory
 from pulpo_pool.queues.opening import check_url
-from pulpo_pool.scoreboard import Role, Scoreboard
+from pulpo_pool.scoreboard import Scoreboard
 from pulpo_pool.settings import MAX_WORKERS, read_environment
+from pulpo_pool.states import Role
 
 if TYPE_CHECKING:
     import socket

@@ -12,7 +12,7 @@ from pulpo_pool.errors import UndecodableMessage
 from pulpo_pool.metrics.catalogue import OTHER, QUEUE_JOBS, QUEUE_OLDEST_READY
 from pulpo_pool.outcomes import JobOutcome
 from pulpo_pool.queues.adapter import CrashLimit, Fate, JobState, QueueStats, Verdict
-from pulpo_pool.scoreboard import ExitReason
+from pulpo_pool.states import ExitReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

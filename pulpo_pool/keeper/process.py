@@ -17,8 +17,8 @@ from pulpo_pool.log import count_lines_in, set_up_logging
 from pulpo_pool.metrics.jobs import JobMetrics
 from pulpo_pool.metrics.slot_values import enter_multiprocess, tell_losses_to
 from pulpo_pool.queues.adapter import QueueStats
-from pulpo_pool.scoreboard import QueueLink
 from pulpo_pool.service import Service
+from pulpo_pool.states import QueueLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

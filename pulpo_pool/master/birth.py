@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from pulpo_pool.scoreboard import Role
 from pulpo_pool.seat import Seat
 from pulpo_pool.signals import DEFAULT, set_handler
 from pulpo_pool.stacks import StackFile, stack_name
+from pulpo_pool.states import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

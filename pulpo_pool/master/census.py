@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pulpo_pool.scoreboard import Activity, SlotState
+from pulpo_pool.states import Activity, SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,17 +14,9 @@ from pulpo_pool.master.parking import Parking
 from pulpo_pool.master.requests import Requests
 from pulpo_pool.master.spawner import kill_group, reap, send
 from pulpo_pool.memory import size_text
-from pulpo_pool.scoreboard import (
-    Activity,
-    Death,
-    ExitReason,
-    Order,
-    PoolState,
-    Role,
-    SlotState,
-    writing,
-)
+from pulpo_pool.scoreboard import Death, writing
 from pulpo_pool.stacks import fault_of
+from pulpo_pool.states import Activity, ExitReason, Order, PoolState, Role, SlotState
 
 if TYPE_CHECKING:
     from pulpo_pool.clock import Clock

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 from pulpo_pool.master.census import taken
 from pulpo_pool.master.status import state_word
-from pulpo_pool.scoreboard import ExitReason
+from pulpo_pool.states import ExitReason
 
 if TYPE_CHECKING:
     from pulpo_pool.clock import Clock
     from pulpo_pool.master.census import Census
     from pulpo_pool.master.notify import Notifier
     from pulpo_pool.master.slots import SlotTable
-    from pulpo_pool.scoreboard import PoolState, Scoreboard
+    from pulpo_pool.scoreboard import Scoreboard
     from pulpo_pool.settings import Settings
+    from pulpo_pool.states import PoolState
 
 logger = logging.getLogger(__name__)
 

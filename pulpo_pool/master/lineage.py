@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pulpo_pool.master.birth import SpawnOrder
 from pulpo_pool.master.template import TemplateSpawner
-from pulpo_pool.scoreboard import Role, SlotState
+from pulpo_pool.states import Role, SlotState
 
 if TYPE_CHECKING:
     import socket

@@ -25,7 +25,7 @@ from pulpo_pool.master.control import ControlSocket, Refused
 from pulpo_pool.master.lag import LoopLag
 from pulpo_pool.master.reload import Reload
 from pulpo_pool.master.status import pool_status, state_word
-from pulpo_pool.scoreboard import ExitReason, ForkReason, Order, PoolState, SlotState
+from pulpo_pool.states import ExitReason, ForkReason, Order, PoolState, SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pulpo_pool.cgroup import Cgroups
 from pulpo_pool.memory import private_memory_over, size_text
-from pulpo_pool.scoreboard import SlotState
+from pulpo_pool.states import SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final
 
-from pulpo_pool.scoreboard import PoolState
+from pulpo_pool.states import PoolState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

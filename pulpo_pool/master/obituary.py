@@ -6,15 +6,8 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from pulpo_pool.scoreboard import (
-    Activity,
-    ExitReason,
-    JobInHand,
-    Order,
-    Role,
-    SlotState,
-    WorkRow,
-)
+from pulpo_pool.scoreboard import JobInHand, WorkRow
+from pulpo_pool.states import Activity, ExitReason, Order, Role, SlotState
 
 if TYPE_CHECKING:
     from pulpo_pool.master.slots import Slot

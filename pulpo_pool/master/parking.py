@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pulpo_pool.scoreboard import Activity, ExitReason, ForkReason, Order, Role, SlotState
+from pulpo_pool.states import Activity, ExitReason, ForkReason, Order, Role, SlotState
 
 if TYPE_CHECKING:
     from pulpo_pool.master.slots import Slot, SlotTable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from pulpo_pool.scoreboard import ExitReason, ForkReason, Order, PoolState, Role, SlotState
+from pulpo_pool.states import ExitReason, ForkReason, Order, PoolState, Role, SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from pulpo_pool.errors import ConfigError
 from pulpo_pool.master.control import Refused
 from pulpo_pool.master.policy import SERVICE_GRACE
 from pulpo_pool.master.resettings import services_using
-from pulpo_pool.scoreboard import ExitReason, SlotState
+from pulpo_pool.states import ExitReason, SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from pulpo_pool.memory import size_text
-from pulpo_pool.scoreboard import ExitReason, SlotState
+from pulpo_pool.states import ExitReason, SlotState
 
 if TYPE_CHECKING:
     from pulpo_pool.master.slots import SlotTable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import asdict, replace
 
 from pulpo_pool.errors import ConfigError
-from pulpo_pool.scoreboard import Role
+from pulpo_pool.states import Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pulpo_pool.scoreboard import ExitReason, ForkReason, Order, Role, SlotState
+from pulpo_pool.states import ExitReason, ForkReason, Order, Role, SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

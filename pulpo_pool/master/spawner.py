@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import resource
     from collections.abc import Callable, Iterator, Mapping
 
-    from pulpo_pool.scoreboard import Role
     from pulpo_pool.seat import Body
+    from pulpo_pool.states import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ import psutil
 
 from pulpo_pool.circuits import read_circuits
 from pulpo_pool.master.census import state_of
-from pulpo_pool.scoreboard import Activity, PoolState, QueueLink, Scoreboard, SlotState
+from pulpo_pool.states import Activity, PoolState, QueueLink, SlotState
 
 if TYPE_CHECKING:
     from pulpo_pool.master.slots import Slot, SlotTable
+    from pulpo_pool.scoreboard import Scoreboard
 
 
 def slot_status(slot: Slot, scoreboard: Scoreboard, now: float) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from pulpo_pool.heap import fill_holes
 from pulpo_pool.master.birth import Birthplace, Links, SpawnOrder, be_born
 from pulpo_pool.master.spawner import Newborn
-from pulpo_pool.scoreboard import Role
 from pulpo_pool.service import Service
+from pulpo_pool.states import Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

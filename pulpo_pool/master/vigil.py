@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pulpo_pool.scoreboard import Activity, ExitReason, Role, SlotState
+from pulpo_pool.states import Activity, ExitReason, Role, SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from pulpo_pool.log import LEVELS
 from pulpo_pool.metrics.spec import Kind, MetricSpec, Source, words
 from pulpo_pool.outcomes import JobOutcome, RetryReason
 from pulpo_pool.queues.adapter import BuryReason, JobState
-from pulpo_pool.scoreboard import ExitReason, ForkReason, PoolState
+from pulpo_pool.states import ExitReason, ForkReason, PoolState
 
 __all__ = ["CATALOGUE", "Kind", "MetricSpec", "Source"]
 

@@ -14,7 +14,8 @@ from pulpo_pool.circuits import read_circuits
 from pulpo_pool.log import LEVELS
 from pulpo_pool.metrics import catalogue as metrics
 from pulpo_pool.metrics.catalogue import Kind, MetricSpec, WorkerState
-from pulpo_pool.scoreboard import ExitReason, ForkReason, PoolState, as_text
+from pulpo_pool.scoreboard import as_text
+from pulpo_pool.states import ExitReason, ForkReason, PoolState
 from pulpo_pool.web.health import queue_is_seen, reasons_not_ready, worker_slots, worker_state
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from pulpo_pool.metrics import catalogue as metrics
 from pulpo_pool.metrics.catalogue import CATALOGUE, Source
 from pulpo_pool.metrics.slot_files import LARGEST_SIZE, read_positions
-from pulpo_pool.scoreboard import Role, SlotState
+from pulpo_pool.states import Role, SlotState
 from pulpo_pool.web.collector import single
 from pulpo_pool.web.count_files import KINDS, CountFiles
 from pulpo_pool.web.health import queue_is_seen, worker_slots

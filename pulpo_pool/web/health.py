@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pulpo_pool.metrics.catalogue import WorkerState
-from pulpo_pool.scoreboard import Activity, PoolState, QueueLink, SlotState
 from pulpo_pool.settings import MAX_WORKERS
+from pulpo_pool.states import Activity, PoolState, QueueLink, SlotState
 
 if TYPE_CHECKING:
     from pulpo_pool.scoreboard import Scoreboard

@@ -15,7 +15,8 @@ from prometheus_client.registry import Collector
 
 from pulpo_pool.memory import MemoryParts, memory_parts
 from pulpo_pool.metrics import catalogue as metrics
-from pulpo_pool.scoreboard import SlotState, TornRow, WorkRow, read_row
+from pulpo_pool.scoreboard import TornRow, WorkRow, read_row
+from pulpo_pool.states import SlotState
 from pulpo_pool.web.collector import labelled
 from pulpo_pool.web.health import worker_slots
 

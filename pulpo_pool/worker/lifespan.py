@@ -11,7 +11,8 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from pulpo_pool.memory import private_memory, private_memory_over
-from pulpo_pool.scoreboard import ExitReason, writing
+from pulpo_pool.scoreboard import writing
+from pulpo_pool.states import ExitReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable

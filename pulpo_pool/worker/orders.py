@@ -8,8 +8,8 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Final
 
-from pulpo_pool.scoreboard import ExitReason, Order
 from pulpo_pool.signals import set_handler, set_mask
+from pulpo_pool.states import ExitReason, Order
 
 if TYPE_CHECKING:
     from types import FrameType

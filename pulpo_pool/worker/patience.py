@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 from tenacity import Retrying, retry_if_exception, stop_never, wait_random_exponential
 
 from pulpo_pool.errors import ConfigError, QueueCorrupt, QueueUnavailable
-from pulpo_pool.scoreboard import Activity, QueueLink
+from pulpo_pool.states import Activity, QueueLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable

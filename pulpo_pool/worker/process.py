@@ -20,7 +20,8 @@ from pulpo_pool.metrics.jobs import JobMetrics
 from pulpo_pool.metrics.slot_values import enter_multiprocess, tell_losses_to
 from pulpo_pool.metrics.unexported import warn_of_unexported
 from pulpo_pool.queues.adapter import Owner
-from pulpo_pool.scoreboard import Activity, ExitReason, QueueLink, writing
+from pulpo_pool.scoreboard import writing
+from pulpo_pool.states import Activity, ExitReason, QueueLink
 from pulpo_pool.worker.boot import leave_boot_error
 from pulpo_pool.worker.crashes import CrashCheck
 from pulpo_pool.worker.hygiene import Hygiene

@@ -10,7 +10,8 @@ from setproctitle import setproctitle
 from pulpo_pool.outcomes import JobOutcome
 from pulpo_pool.queues.adapter import Bury, Rollback
 from pulpo_pool.queues.records import since_when
-from pulpo_pool.scoreboard import Activity, writing
+from pulpo_pool.scoreboard import writing
+from pulpo_pool.states import Activity
 from pulpo_pool.worker.observer import JobDone, Observer, PutBack
 from pulpo_pool.worker.row import JobRow
 from pulpo_pool.worker.settle import SUCCESS

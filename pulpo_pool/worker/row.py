@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from pulpo_pool.scoreboard import Activity, as_text
+from pulpo_pool.scoreboard import as_text
+from pulpo_pool.states import Activity
 
 if TYPE_CHECKING:
     from pulpo_pool.scoreboard import Hand, WorkRow

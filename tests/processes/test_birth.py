@@ -16,7 +16,8 @@ from shops import SLOW_SHOP
 
 from pulpo_pool.master.birth import Links, SpawnOrder
 from pulpo_pool.master.spawner import DirectSpawner, reap
-from pulpo_pool.scoreboard import Activity, Role, writing
+from pulpo_pool.scoreboard import writing
+from pulpo_pool.states import Activity, Role
 
 ORDER = SpawnOrder(Role.WORKER, 0, serial=1, generation=1)
 

@@ -19,8 +19,9 @@ from pulpo_pool.message import Message
 from pulpo_pool.metrics.slot_files import prepare_metrics_directory
 from pulpo_pool.queues.adapter import JobState, Owner
 from pulpo_pool.queues.opening import open_queue
-from pulpo_pool.scoreboard import Activity, Death, ExitReason, Role
+from pulpo_pool.scoreboard import Death
 from pulpo_pool.settings import Settings
+from pulpo_pool.states import Activity, ExitReason, Role
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from shops import SHOP
 
 from pulpo_pool.clock import ManualClock
 from pulpo_pool.master.notify import Notifier
-from pulpo_pool.scoreboard import PoolState
+from pulpo_pool.states import PoolState
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7)
 

@@ -13,8 +13,8 @@ import pytest
 from seats import PATIENCE, WEB_SLOT, Nest, show_worker, until
 
 from pulpo_pool.metrics.slot_files import prepare_metrics_directory
-from pulpo_pool.scoreboard import Activity, Order, Role
 from pulpo_pool.settings import Settings
+from pulpo_pool.states import Activity, Order, Role
 from pulpo_pool.web import process
 from pulpo_pool.web.process import run_web
 

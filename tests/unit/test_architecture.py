@@ -14,7 +14,7 @@ PACKAGE = Path(pulpo_pool.__file__).parent
 # What everybody may stand on: it knows nothing of queues, workers or masters.
 GROUND = {
     "__init__", "cgroup", "clock", "errors", "forks", "heap", "log", "memory", "signals",
-    "suggestions",
+    "states", "suggestions",
 }  # fmt: skip
 WORDS = GROUND | {"message", "codec", "fingerprint", "outcomes", "setback"}
 POOL = GROUND | {"scoreboard", "seat", "service", "settings", "stacks"}
@@ -27,13 +27,13 @@ MAY_IMPORT = {
     "app": WORDS | {"publishing", "queues", "settings"},
     "scoreboard": GROUND,
     "circuits": GROUND | {"scoreboard"},
-    "stacks": {"scoreboard", "signals"},
-    "seat": {"scoreboard", "stacks"},
+    "stacks": {"signals", "states"},
+    "seat": {"scoreboard", "stacks", "states"},
     "service": POOL,
     "watcher": POOL,
     "master": POOL | {"circuits"},  # never a queue, a handler, a metric or the worker
     "metrics": GROUND | {"outcomes", "queues", "scoreboard"},
-    "crashes": {"queues", "scoreboard", "setback", "stacks"},
+    "crashes": {"queues", "scoreboard", "setback", "stacks", "states"},
     "keeper": POOL | WORDS | {"crashes", "metrics", "queues"},
     "web": POOL | {"circuits", "metrics"},
     "worker": POOL | WORDS | {"app", "circuits", "crashes", "metrics", "queues"},

@@ -11,7 +11,8 @@ from seats import until, wait_for_end
 
 from pulpo_pool.circuits import LONGEST_PAUSE, Circuits, read_circuits
 from pulpo_pool.clock import ManualClock, SystemClock
-from pulpo_pool.scoreboard import MOST_CIRCUITS, Death, ExitReason, Scoreboard, writing
+from pulpo_pool.scoreboard import MOST_CIRCUITS, Death, Scoreboard, writing
+from pulpo_pool.states import ExitReason
 
 
 class Pool:

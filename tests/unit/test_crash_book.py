@@ -15,8 +15,9 @@ from pulpo_pool.queues.adapter import Bury, BuryReason, Numbering, Reservation, 
 from pulpo_pool.queues.evidence import EvidenceStore, JobName
 from pulpo_pool.queues.history import crash_setback
 from pulpo_pool.queues.memory import MemoryQueueAdapter
-from pulpo_pool.scoreboard import Activity, Death, ExitReason, JobInHand, Role
+from pulpo_pool.scoreboard import Death, JobInHand
 from pulpo_pool.seat import Seat
+from pulpo_pool.states import Activity, ExitReason, Role
 from pulpo_pool.worker.crashes import CrashCheck
 
 NOW = 1_800_000_000.0

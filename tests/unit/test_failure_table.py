@@ -23,8 +23,9 @@ from pulpo_pool.outcomes import JobOutcome
 from pulpo_pool.publishing import Publisher
 from pulpo_pool.queues.adapter import CrashLimit, JobState, Owner
 from pulpo_pool.queues.memory import MemoryQueueAdapter
-from pulpo_pool.scoreboard import Death, ExitReason, Scoreboard
+from pulpo_pool.scoreboard import Death, Scoreboard
 from pulpo_pool.settings import Settings
+from pulpo_pool.states import ExitReason
 from pulpo_pool.testing import TravellingClock
 from pulpo_pool.worker.loop import LoopLimits, WorkerLoop
 

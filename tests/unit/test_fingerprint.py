@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pulpo_pool.crashes import FORGOTTEN, describe_death
 from pulpo_pool.fingerprint import LENGTH, dissect, fingerprint, headline, normalised
-from pulpo_pool.scoreboard import Death, ExitReason
+from pulpo_pool.scoreboard import Death
+from pulpo_pool.states import ExitReason
 
 TRACEBACK = """Traceback (most recent call last):
   File "/app/releases/41/pulpo_pool/worker/loop.py", line 160, in _handle

@@ -12,7 +12,8 @@ from pulpo_pool.crashes import Coroner, crash_delay
 from pulpo_pool.keeper.housekeeping import MOST_QUEUES, QueueGauges, judge_by
 from pulpo_pool.keeper.process import StatsPace
 from pulpo_pool.queues.adapter import Fate, Owner, QueueStats
-from pulpo_pool.scoreboard import Death, ExitReason
+from pulpo_pool.scoreboard import Death
+from pulpo_pool.states import ExitReason
 
 KILLED = int(signal.SIGKILL)
 EXITED_1 = 1 << 8

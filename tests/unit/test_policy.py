@@ -7,8 +7,8 @@ import pytest
 from pulpo_pool.master import policy
 from pulpo_pool.master.policy import Fork, ForkBudget, Kill, Retire, TellToLeave
 from pulpo_pool.master.slots import SlotTable
-from pulpo_pool.scoreboard import ExitReason, ForkReason, PoolState, Role, SlotState
 from pulpo_pool.settings import Settings
+from pulpo_pool.states import ExitReason, ForkReason, PoolState, Role, SlotState
 
 NOW = 1_000.0
 SETTINGS = Settings(drain_timeout=25.0)

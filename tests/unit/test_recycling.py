@@ -19,16 +19,9 @@ from pulpo_pool.master.policy import Fork, ForkBudget, TellToLeave
 from pulpo_pool.master.requests import LONGEST_PATIENCE, SHORTEST_PATIENCE, Requests
 from pulpo_pool.master.slots import SlotTable
 from pulpo_pool.memory import private_memory
-from pulpo_pool.scoreboard import (
-    Activity,
-    ExitReason,
-    ForkReason,
-    PoolState,
-    Role,
-    Scoreboard,
-    writing,
-)
+from pulpo_pool.scoreboard import Scoreboard, writing
 from pulpo_pool.settings import Settings
+from pulpo_pool.states import Activity, ExitReason, ForkReason, PoolState, Role
 from pulpo_pool.worker.lifespan import MEMORY_LOOK, Lifespan
 
 NOW = 1_000.0

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 import pulpo_pool
 from pulpo_pool.errors import ConfigError
 from pulpo_pool.master.resettings import FIXED, USERS, Resettings, laxer, services_using
-from pulpo_pool.scoreboard import Role
 from pulpo_pool.settings import SETTING_FIELDS, Loaded, Settings
+from pulpo_pool.states import Role
 
 OLD = Settings(workers=2)
 FILES = {

@@ -10,17 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seats import until
 
-from pulpo_pool.scoreboard import (
-    Activity,
-    Death,
-    ExitReason,
-    Scoreboard,
-    TornRow,
-    WorkRow,
-    as_text,
-    read_row,
-    writing,
-)
+from pulpo_pool.scoreboard import Death, Scoreboard, TornRow, WorkRow, as_text, read_row, writing
+from pulpo_pool.states import Activity, ExitReason
 from pulpo_pool.worker.row import JobRow
 
 DIFFERENT_ROWS = 2_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pulpo_pool.master.slots import Slot, SlotTable
-from pulpo_pool.scoreboard import ExitReason, ForkReason, Order, Role, SlotState
+from pulpo_pool.states import ExitReason, ForkReason, Order, Role, SlotState
 
 
 def worker(index=0):

@@ -6,7 +6,8 @@ import pytest
 
 from pulpo_pool.master.slots import SlotTable
 from pulpo_pool.master.vigil import GRACE, LATE, WORKER_SILENCE, Vigil
-from pulpo_pool.scoreboard import Activity, ExitReason, Role, Scoreboard, SlotState, writing
+from pulpo_pool.scoreboard import Scoreboard, writing
+from pulpo_pool.states import Activity, ExitReason, Role, SlotState
 
 NOW = 10_000.0
 TICK = 2.0

@@ -18,16 +18,9 @@ from pulpo_pool.clock import ManualClock
 from pulpo_pool.memory import MemoryParts
 from pulpo_pool.metrics.catalogue import CATALOGUE, Source
 from pulpo_pool.metrics.slot_files import SlotFile
-from pulpo_pool.scoreboard import (
-    Activity,
-    ExitReason,
-    ForkReason,
-    PoolState,
-    SlotState,
-    as_text,
-    writing,
-)
+from pulpo_pool.scoreboard import as_text, writing
 from pulpo_pool.settings import MAX_WORKERS
+from pulpo_pool.states import Activity, ExitReason, ForkReason, PoolState, SlotState
 from pulpo_pool.web import slots
 from pulpo_pool.web.app import build_app, only_local_names
 from pulpo_pool.web.collector import ScoreboardCollector
