@@ -30,6 +30,7 @@ _AHEAD_BYTES: Final = 1_048_576  # of one write; it only saves memory
 _RESERVE: Final = b"reserve\r\n"
 _GRANTED: Final = re.compile(rb"RESERVED (\d{1,20}) (\d{1,20})\r\n(.*)\r\n", re.DOTALL)
 _GRANTED_NEXT: Final = re.compile(rb"DELETED\r\n" + _GRANTED.pattern, re.DOTALL)
+_MORE_THAN_DELETED: Final = len(b"DELETED\r\n") + 1  # bytes
 _LONGEST_WAIT: Final = 10  # seconds of one reserve while other jobs are held
 _LONGEST_PARKED: Final = 30.0  # seconds until a silent server is asked whether it is there,
 _PARKED_PATIENCE: Final = 3  # or so many times its socket_timeout, if that is sooner
@@ -168,6 +169,7 @@ class Link:
         if granted is not None:
             following, length, body = granted.groups()
             if int(length) == len(body):
+                self.wire.gather(_MORE_THAN_DELETED)
                 return int(following), body
         self.wire.unread(answers, b"delete %d\r\n" % number)
         self.parked = Parked(time.monotonic(), None, _RESERVE)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _AT_ONCE: Final = 16_384  # bytes of answers read in one call; longer ones are read on
+_A_MOMENT: Final = 0.004  # seconds; the kernel may round it up to a tick
 _FIRST_LINE: Final = 4_096  # bytes; whoever says more without an end of line is no beanstalkd
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
@@ -42,16 +43,15 @@ class Wire(socket.socket):
         self._came = b""
         self._read_up_to = 0
         self._unread_line = _FIRST_LINE
+        self.gathers = False  # whether `ask` waits for more than the first byte
         self._readable = select.poll()
         self._readable.register(self, select.POLLIN)
 
     def be_patient(self) -> None:
         """Block in the kernel from now on, for `patience` seconds at most."""
         self.settimeout(None)
-        seconds = int(self.patience)
-        timeval = struct.pack("ll", seconds, max(1, int((self.patience - seconds) * 1_000_000)))
-        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self.patience))
+        self._await(1, self.patience)
 
     def send_ahead(self, commands: Iterable[bytes]) -> None:
         """Send several commands in one write; each is skipped when greenstalk sends it after.
@@ -64,19 +64,32 @@ class Wire(socket.socket):
 
     def ask(self, commands: bytes) -> bytes:
         """Send commands and return the first that comes: nothing may be owed until then."""
-        # Not by way of _send and _receive: this is each turn's one exchange.
-        silence = "takes nothing"
+        # Not by way of _send and _receive, as far as it goes: this is each turn's one exchange.
         try:
             unsent = len(commands) - self.send(commands)
             if unsent:
                 self._send(memoryview(commands)[-unsent:])
-            silence = "no answer"
+        except BlockingIOError:
+            raise TimeoutError(f"takes nothing for {self.patience:g} seconds") from None
+        try:
             came = self.recv(_AT_ONCE)
         except BlockingIOError:
-            raise TimeoutError(f"{silence} for {self.patience:g} seconds") from None
+            if not self.gathers:
+                raise TimeoutError(f"no answer for {self.patience:g} seconds") from None
+            return self._receive()
         if self._unread_line:
             self._check_first_line(came)
         return came
+
+    def gather(self, least: int) -> None:
+        """Let `ask` wait a moment for `least` bytes, until something else is read.
+
+        A server writes each answer by itself, and each wakes who waits for it. In a drain one turn
+        in five began after the first of its two: 63 us of CPU a job in the mean, and 54 so.
+        """
+        if not self.gathers:
+            self.gathers = True
+            self._await(least, _A_MOMENT)
 
     def receive(self) -> bytes:
         """Return what has come and nobody has read; wait for something if there is nothing."""
@@ -104,6 +117,7 @@ class Wire(socket.socket):
         """
         if self._has_unread():
             return
+        self._take_each()
         both = self._readable
         if interrupts:
             both = select.poll()
@@ -123,6 +137,7 @@ class Wire(socket.socket):
 
     def has_news(self) -> bool:
         """Tell whether something can be read now; the end of the stream counts."""
+        self._take_each()
         return self._has_unread() or bool(self._readable.poll(0))
 
     # -- what greenstalk calls ----------------------------------------------------------------
@@ -156,6 +171,7 @@ class Wire(socket.socket):
         return self._read_up_to < len(self._came)
 
     def _receive(self) -> bytes:
+        self._take_each()
         try:
             came = self.recv(_AT_ONCE)
         except BlockingIOError:
@@ -173,6 +189,16 @@ class Wire(socket.socket):
         except BlockingIOError:
             raise TimeoutError(f"takes nothing for {self.patience:g} seconds") from None
 
+    def _take_each(self) -> None:
+        if self.gathers:
+            self.gathers = False
+            self._await(1, self.patience)
+
+    def _await(self, least: int, seconds: float) -> None:
+        """Let the kernel return from a read with `least` bytes, or with less after `seconds`."""
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
+
     def _check_first_line(self, received: bytes) -> None:
         if b"\n" in received:
             self._unread_line = 0
@@ -180,6 +206,11 @@ class Wire(socket.socket):
         self._unread_line = max(1, self._unread_line - len(received))
         if self._unread_line == 1:
             raise OutOfStep("it sends no lines: another program listens there")
+
+
+def _timeval(seconds: float) -> bytes:
+    whole = int(seconds)
+    return struct.pack("ll", whole, max(1, int((seconds - whole) * 1_000_000)))
 
 
 def connect(host: str, port: int, patience: float) -> Wire:

@@ -110,17 +110,18 @@ def test_system_calls_of_publishing_to_the_file_queue(tmp_path):
 
 
 def test_system_calls_of_a_job_on_beanstalkd(tmp_path):
-    """One write and, as the server answers in one or in two pieces, a read for each."""
+    """One write and one read, in two pieces though the server answers; some may come late."""
     with Beanstalkd() as server:
         with open_queue(server.url) as queue:
             publish_to(queue, "mark", [{"n": n} for n in range(JOBS)])
         calls = traced(tmp_path, "--broker", server.url)
 
     assert calls.pop("sendto") <= 1.05
-    assert calls.pop("recvfrom") <= 3.1
-    assert calls.pop("poll", 0) <= 3.1
+    assert calls.pop("recvfrom") <= 1.5
+    assert calls.pop("poll", 0) <= 0.5
+    assert calls.pop("setsockopt", 0) <= 2
     assert calls.pop("write") <= 1.05
-    assert sum(calls.values()) <= 8, calls
+    assert sum(calls.values()) <= 6, calls
 
 
 def test_instructions_of_a_turn():
