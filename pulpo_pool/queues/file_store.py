@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, TypeV
 
 from pulpo_pool.errors import QueueCorrupt, QueueUnavailable
 from pulpo_pool.queues import file_place as place
-from pulpo_pool.queues.file_session import BUSY_TIMEOUT, QUEUE, Schema, Session, check_sqlite
+from pulpo_pool.queues.file_session import (
+    BUSY_TIMEOUT,
+    CALLERS,
+    QUEUE,
+    WORKERS,
+    Line,
+    Schema,
+    Session,
+    check_sqlite,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +69,7 @@ class FileStore:
         That would cost a tenth of a worker's turn; the worker asks when it finds nothing to do.
         """
         with self._mutex:
-            result = self._transact(work, arguments)
+            result = self._transact(work, arguments, WORKERS)
             self._turns += 1
             if self._session and self._turns % _TURNS_BETWEEN_SYNCS == 0:
                 self._session.ease()
@@ -70,7 +79,7 @@ class FileStore:
         """Run `work` in one transaction on the file that is at our path now."""
         with self._mutex:
             self._follow()
-            return self._transact(work, arguments)
+            return self._transact(work, arguments, CALLERS)
 
     def publish(
         self,
@@ -87,7 +96,7 @@ class FileStore:
         """
         with self._mutex:
             self._follow()
-            result = self._transact(work, arguments)
+            result = self._transact(work, arguments, CALLERS)
             announce()
             self._reach_disk()
             return result
@@ -136,10 +145,12 @@ class FileStore:
             self.closed = True
             self._drop()
 
-    def _transact(self, work: Callable[[sqlite3.Cursor, *Ts], T], arguments: tuple[*Ts]) -> T:
+    def _transact(
+        self, work: Callable[[sqlite3.Cursor, *Ts], T], arguments: tuple[*Ts], line: Line
+    ) -> T:
         session = self._session or self._open()
         try:
-            return session.transact(work, arguments)
+            return session.transact(work, arguments, line)
         except (sqlite3.Error, OSError) as error:
             raise self._harm(error) from error
 

@@ -7,9 +7,11 @@ import itertools
 import os
 import signal
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import pytest
+from pool import eventually
 from queue_children import children, first_to_tell
 
 from pulpo_pool.clock import ManualClock, SystemClock
@@ -19,7 +21,7 @@ from pulpo_pool.message import Message
 from pulpo_pool.queues.adapter import Commit, Owner, QueueStats, Rollback
 from pulpo_pool.queues.doorbell import Doorbell, Heard
 from pulpo_pool.queues.file import FileQueueAdapter
-from pulpo_pool.queues.file_session import LINE, SHARE, WriterQueue
+from pulpo_pool.queues.file_session import CALLERS, DOOR, STEP, WORKERS, WriterQueue
 
 
 @pytest.fixture
@@ -161,30 +163,88 @@ def test_a_killed_holders_job_comes_back_when_its_lease_ends(path):
 # -- the door -------------------------------------------------------------------------------------
 
 
-def test_who_has_had_a_share_of_turns_goes_behind_those_in_line(path):
-    """So nobody in line is kept out by those who come and go."""
-    turns = 3 * SHARE
-    with open(path, "wb") as line, open(path + ".book", "w+b", buffering=0) as book:  # noqa: PTH123
+@contextmanager
+def kept(path, *numbers):
+    """Keep bytes of a lock file, and yield a way to let go of one and one to see it kept."""
+    with open(path, "r+b") as file:  # noqa: PTH123
 
-        def take_turns(tell, index):
-            writers = WriterQueue(path)
-            for number in range(turns):
-                with writers.turn():
-                    os.write(book.fileno(), b"%d" % index)
-                tell(number)
-            return turns
+        def let_go(byte):
+            fcntl.lockf(file, fcntl.LOCK_UN, 1, byte)
 
-        fcntl.lockf(line, fcntl.LOCK_EX, 1, LINE)
-        with children(1, take_turns) as (first,):
-            assert [first.heard() for _ in range(SHARE)] == list(range(SHARE))
-            with children(1, take_turns) as (second,):  # only now, so as not to meet at the door
-                assert [second.heard() for _ in range(SHARE)] == list(range(SHARE))
-                had = book.seek(0, os.SEEK_END)
-                fcntl.lockf(line, fcntl.LOCK_UN)
-                results = [first.result(), second.result()]
+        def is_kept(byte):
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            except (BlockingIOError, PermissionError):
+                return True
+            let_go(byte)
+            return False
 
-    assert had == 2 * SHARE
-    assert results == [turns, turns]
+        for byte in numbers:
+            fcntl.lockf(file, fcntl.LOCK_EX, 1, byte)
+        yield let_go, is_kept
+
+
+def take_a_turn(tell, index, path, line):
+    writers = WriterQueue(path)
+    writers.enter(line)
+    writers.leave()
+    return "done"
+
+
+def test_who_is_first_in_line_goes_in_when_the_door_is_open(path):
+    """Even if somebody stands on the step and goes in no more; and however patient he is."""
+    WriterQueue(path).close()
+    line = replace(WORKERS, patience=600.0)
+    with (
+        kept(path, DOOR, STEP) as (let_go, is_kept),
+        children(1, take_a_turn, path, line) as (writer,),
+    ):
+        eventually(lambda: is_kept(line.byte))
+        let_go(DOOR)
+
+        assert writer.result() == "done"
+
+
+def test_who_was_first_in_line_for_long_takes_the_step(path):
+    """From there nobody overtakes him, so that no two can keep all others out."""
+    WriterQueue(path).close()
+    with (
+        kept(path, DOOR, STEP) as (let_go, is_kept),
+        children(1, take_a_turn, path, WORKERS) as (writer,),
+    ):
+        eventually(lambda: is_kept(WORKERS.byte))
+        let_go(STEP)
+        eventually(lambda: is_kept(STEP))
+        is_first = is_kept(WORKERS.byte)
+        let_go(DOOR)
+        result = writer.result()
+
+    assert is_first
+    assert result == "done"
+
+
+def test_publishers_do_not_wait_behind_workers(path):
+    """Workers in line wait for a tenth of a second and more, one after the other."""
+    FileQueueAdapter(path).close()
+    readable, writable = os.pipe()
+
+    def publish(tell, index):
+        with FileQueueAdapter(path) as queue:
+            tell("open")
+            os.read(readable, 1)
+            return queue.enqueue(say("hello"))
+
+    with children(1, publish) as (publisher,):
+        assert publisher.heard() == "open"
+        with kept(path + ".lock", DOOR, STEP, WORKERS.byte) as (let_go, is_kept):
+            os.write(writable, b"!")
+            eventually(lambda: is_kept(CALLERS.byte))
+            let_go(DOOR)
+            let_go(STEP)
+
+            assert publisher.result() == "1"
+    os.close(readable)
+    os.close(writable)
 
 
 def test_writers_take_turns_one_at_a_time(path):
@@ -207,7 +267,7 @@ def test_a_writer_killed_inside_keeps_nobody_out(path):
     """Whatever the file says of somebody inside, only the kernel's lock keeps others waiting."""
 
     def die_inside(tell, index):
-        WriterQueue(path).enter()
+        WriterQueue(path).enter(WORKERS)
         tell("inside")
         signal.pause()
 
