@@ -7,8 +7,10 @@ import itertools
 import os
 import signal
 import sqlite3
+import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from pool import eventually
@@ -21,7 +23,14 @@ from pulpo_pool.message import Message
 from pulpo_pool.queues.adapter import Commit, Owner, QueueStats, Rollback
 from pulpo_pool.queues.doorbell import Doorbell, Heard
 from pulpo_pool.queues.file import FileQueueAdapter
-from pulpo_pool.queues.file_session import CALLERS, DOOR, STEP, WORKERS, WriterQueue
+from pulpo_pool.queues.file_session import (
+    CALLERS,
+    DOOR,
+    STEP,
+    WAITED,
+    WORKERS,
+    WriterQueue,
+)
 
 
 @pytest.fixture
@@ -184,43 +193,67 @@ def kept(path, *numbers):
         yield let_go, is_kept
 
 
-def take_a_turn(tell, index, path, line):
+class Rush(dict):
+    """The numbers of a lock file beside which each turn is waited for."""
+
+    def __missing__(self, number):
+        return time.monotonic_ns() if number == WAITED else 0
+
+
+def take_a_turn(tell, index, path, line, *, in_rush):
     writers = WriterQueue(path)
+    if in_rush:
+        writers._numbers = Rush()
     writers.enter(line)
     writers.leave()
     return "done"
 
 
-def test_who_is_first_in_line_goes_in_when_the_door_is_open(path):
-    """Even if somebody stands on the step and goes in no more; and however patient he is."""
+@pytest.mark.parametrize(
+    ("patience", "in_rush"), [(600.0, False), (0.01, True)], ids=["when there is room", "at last"]
+)
+def test_who_is_first_in_line_takes_the_step(path, patience, in_rush):
+    """From there nobody overtakes him, so that no two can keep all others out."""
     WriterQueue(path).close()
-    line = replace(WORKERS, patience=600.0)
+    line = replace(WORKERS, patience=patience)
+    work = partial(take_a_turn, in_rush=in_rush)
     with (
         kept(path, DOOR, STEP) as (let_go, is_kept),
-        children(1, take_a_turn, path, line) as (writer,),
+        children(1, work, path, line) as (writer,),
     ):
         eventually(lambda: is_kept(line.byte))
+        let_go(STEP)
+        eventually(lambda: is_kept(STEP))
         let_go(DOOR)
 
         assert writer.result() == "done"
 
 
-def test_who_was_first_in_line_for_long_takes_the_step(path):
-    """From there nobody overtakes him, so that no two can keep all others out."""
+def test_who_is_first_in_line_stays_there_while_there_is_no_room(path):
+    """Those that keep going are left alone, although the door is open now and then."""
     WriterQueue(path).close()
+    line = replace(WORKERS, patience=600.0)
+    work = partial(take_a_turn, in_rush=True)
     with (
         kept(path, DOOR, STEP) as (let_go, is_kept),
-        children(1, take_a_turn, path, WORKERS) as (writer,),
+        children(1, work, path, line) as (writer,),
     ):
-        eventually(lambda: is_kept(WORKERS.byte))
+        eventually(lambda: is_kept(line.byte))
         let_go(STEP)
-        eventually(lambda: is_kept(STEP))
-        is_first = is_kept(WORKERS.byte)
         let_go(DOOR)
-        result = writer.result()
+        with children(1, take_turns, path) as (other,):
+            assert other.result() == "done"
 
-    assert is_first
-    assert result == "done"
+        assert is_kept(line.byte)
+        writer.kill()
+
+
+def take_turns(tell, index, path):
+    writers = WriterQueue(path)
+    for _ in range(300):
+        with writers.turn():
+            pass
+    return "done"
 
 
 def test_publishers_do_not_wait_behind_workers(path):
