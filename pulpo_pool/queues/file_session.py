@@ -51,7 +51,9 @@ STEP: Final = 1  # who waits before the door, awake
 # Who gets in at the end of his patience comes with cold caches, and sends one to sleep: 0.26
 # context switches a job at 5 ms, 0.20 at 20. With 8 workers, 6 wait for one another.
 WORKERS: Final = Line(2, 0.02)
-CALLERS: Final = Line(3, 0.01)  # publishers and people's tools; 2 ms left workers a tenth
+# Publishers and people's tools. Four that publish without a pause leave workers a quarter of the
+# turns; at 2 ms it was a tenth.
+CALLERS: Final = Line(3, 0.01)
 _AWAKE: Final = 0.0001  # seconds; a turn takes 40 to 60 us
 _FIRST_NAP: Final = 0.0005  # seconds, some eight turns: of fewer, the half are free by chance
 _LONGEST_NAP: Final = 0.005
@@ -115,7 +117,8 @@ class WriterQueue:
     - All others sleep in line. The first of it looks now and then whether at least half of the
       turns found the door open: then there is room for one more, and he waits for the step. So he
       does at the end of his patience; who finds the step taken then goes to the end of the line.
-    - Workers wait for some 120 ms there, which publishers must not: they have a line of their own.
+    - With 8 workers at full rate each sleeps there for up to 200 ms. Publishers must not: they
+      have a line of their own, and wait for up to 20.
 
     It is a courtesy: SQLite's locks alone keep the data right, so where ours cannot be had (the
     kernel sees a deadlock between processes with two queues each, or another adapter in this
@@ -188,7 +191,7 @@ class WriterQueue:
         """Sleep until at least half of the turns find the door open, or patience is at its end.
 
         The kernel would wake us for each turn of the others, for nothing. And to go in whenever the
-        door is open, as it is at times when two keep going, pushed one out each 34 turns.
+        door is open, as it is at times even when two keep going, pushed one out each 34 turns.
         """
         numbers = self._numbers
         end, nap, has_room = time.monotonic() + patience, _FIRST_NAP, False
