@@ -11,19 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, TypeV
 
 from pulpo_pool.errors import QueueCorrupt, QueueUnavailable
 from pulpo_pool.queues import file_place as place
-from pulpo_pool.queues.file_session import (
-    BUSY_TIMEOUT,
-    CALLERS,
-    QUEUE,
-    WORKERS,
-    Line,
-    Schema,
-    Session,
-    check_sqlite,
-)
+from pulpo_pool.queues.file_door import CALLERS, WORKERS
+from pulpo_pool.queues.file_session import BUSY_TIMEOUT, QUEUE, Schema, Session, check_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from pulpo_pool.queues.file_door import Line
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

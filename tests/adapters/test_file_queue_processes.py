@@ -23,14 +23,7 @@ from pulpo_pool.message import Message
 from pulpo_pool.queues.adapter import Commit, Owner, QueueStats, Rollback
 from pulpo_pool.queues.doorbell import Doorbell, Heard
 from pulpo_pool.queues.file import FileQueueAdapter
-from pulpo_pool.queues.file_session import (
-    CALLERS,
-    DOOR,
-    STEP,
-    WAITED,
-    WORKERS,
-    WriterQueue,
-)
+from pulpo_pool.queues.file_door import CALLERS, DOOR, STEP, WAITED, WORKERS, WriterQueue
 
 
 @pytest.fixture
