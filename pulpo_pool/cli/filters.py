@@ -63,6 +63,13 @@ def filter_options(command: Command) -> Command:
     return queue_filter(command)
 
 
+def limit_option(command: Command) -> Command:
+    """Give a command --limit, as the parameter `limit`; None without it."""
+    return click.option(
+        "--limit", type=click.IntRange(min=0), metavar="N", help="At most so many, from the front."
+    )(command)
+
+
 def job_filter(options: dict[str, Any]) -> JobFilter:
     """Take the filter's options out of a command's; return the filter."""
     return JobFilter(

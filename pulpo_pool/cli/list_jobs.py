@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pulpo_pool.cli.chosen import NO_MESSAGE, say_unseen
-from pulpo_pool.cli.filters import filter_options, job_filter
+from pulpo_pool.cli.filters import filter_options, job_filter, limit_option
 from pulpo_pool.cli.options import examples, json_option, opened_queue, queue_options, state_option
 from pulpo_pool.cli.output import print_json, print_table
 from pulpo_pool.fingerprint import headline
@@ -49,7 +49,7 @@ _GROUP_COLUMNS: Final = (
     help="Show what failed alike as one: by type, message and place of the last error, whatever "
     "numbers, ids and quoted values it mentions; of a crash by how the worker ended.",
 )
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many.")
+@limit_option
 @json_option
 @queue_options
 def list_jobs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -29,6 +30,7 @@ class Removal:
     yes: bool
     dry_run: bool
     as_json: bool
+    limit: int | None = None
 
     def check_can_ask(self) -> None:
         """Raise click.UsageError where a question would have no answer."""
@@ -44,7 +46,7 @@ class Removal:
 
     def of_matching(self, queue: QueueAdapter, wanted: JobFilter, state: JobState) -> int | None:
         """Remove what a filter finds in a state; return the exit code if it is not 0."""
-        chosen = choose(wanted.search(queue, [state]))
+        chosen = choose(islice(wanted.search(queue, [state]), self.limit))
         say_unseen(queue)
         if self.dry_run:
             say_what_would_happen(self.done, chosen, as_json=self.as_json)
