@@ -41,7 +41,7 @@ def delete(
     as_json: bool,
     **options: Any,
 ) -> int | None:
-    """Remove jobs by id, in any state, or buried ones by what they have in common.
+    """Remove jobs by id, in any state or done and kept, or buried ones by what they have in common.
 
     --limit takes the first of these, as `list` shows them. Ids that do not exist are named, the
     other jobs are removed. `purge` removes what is in other states.
@@ -64,7 +64,8 @@ def delete(
             chosen = choose(queue.peek(job_id) for job_id in job_ids)
             say_what_would_happen("deleted", chosen, as_json=as_json)
             return None
-        return removal.of_matching(queue, wanted, JobState.BURIED)
+        buried = wanted.search(queue, [JobState.BURIED])
+        return removal.of_matching(queue, buried, JobState.BURIED.value)
 
 
 def _delete_by_id(queue: QueueAdapter, job_ids: tuple[str, ...], *, as_json: bool) -> int:

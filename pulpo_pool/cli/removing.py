@@ -15,9 +15,10 @@ from pulpo_pool.cli.output import counted, print_error
 from pulpo_pool.errors import NoSuchJob, QueueError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pulpo_pool.cli.chosen import Chosen
-    from pulpo_pool.queues.adapter import JobState, QueueAdapter
-    from pulpo_pool.queues.letters import JobFilter
+    from pulpo_pool.queues.adapter import JobRecord, QueueAdapter
 
 REFUSED: Final = 1  # the exit code
 
@@ -44,15 +45,15 @@ class Removal:
         print_error(f"nothing was {self.done}")
         return False
 
-    def of_matching(self, queue: QueueAdapter, wanted: JobFilter, state: JobState) -> int | None:
-        """Remove what a filter finds in a state; return the exit code if it is not 0."""
-        chosen = choose(islice(wanted.search(queue, [state]), self.limit))
+    def of_matching(self, queue: QueueAdapter, found: Iterable[JobRecord], kind: str) -> int | None:
+        """Remove what a filter finds, such as "buried" ones; return the exit code if not 0."""
+        chosen = choose(islice(found, self.limit))
         say_unseen(queue)
         if self.dry_run:
             say_what_would_happen(self.done, chosen, as_json=self.as_json)
             return None
         if chosen.states and not self.agreed(
-            f"Remove {counted(len(chosen), f'{state.value} job')} ({chosen.types_text()})?"
+            f"Remove {counted(len(chosen), f'{kind} job')} ({chosen.types_text()})?"
         ):
             return REFUSED
         removed = self._remove(queue, chosen)

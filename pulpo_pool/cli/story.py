@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.errors import UndecodableMessage
-from pulpo_pool.queues.adapter import JobState, Owner
+from pulpo_pool.queues.adapter import JobState, KeptState, Owner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pulpo_pool.message import Message
-    from pulpo_pool.queues.adapter import JobRecord
+    from pulpo_pool.queues.adapter import JobEnd, JobRecord
     from pulpo_pool.setback import Setback
 
 _OURS: Final = frozenset(
@@ -123,6 +123,8 @@ def past(facts: Facts) -> Iterator[str]:
         number = record.crashes
         yield "A worker died with it." if number == 1 else f"{number} workers died with it."
     yield from _attempts(record)
+    if record.end is not None:
+        yield _end(record, record.end, facts.now)
     if message and facts.told_by and facts.handled is None:
         kind = message.request_type
         yield f"Whether a pool has a handler for {kind} is not known: {facts.told_by}."
@@ -131,6 +133,10 @@ def past(facts: Facts) -> Iterator[str]:
 def why_not_running(facts: Facts) -> list[Cause]:
     """Return all that keeps a job from running, the nearest first; nothing for one that runs."""
     match facts.record.state:
+        case KeptState.DONE:
+            return [Cause("done", "It is done.")]
+        case KeptState.EXPIRED:
+            return [Cause("expired", "It came too late, and is gone.")]
         case JobState.BURIED:
             return [_why_buried(facts.record)]
         case JobState.RESERVED:
@@ -148,6 +154,13 @@ def next_step(facts: Facts, causes: list[Cause]) -> str:
         return f"Nothing, until `pulpo-pool kick {record.job_id}` makes it ready again."
     if record.state is JobState.RESERVED:
         return _next_of_reserved(facts)
+    if record.end is not None:
+        return f"Nothing. What is kept of it goes {_until(record.end.kept_until, facts.now)}."
+    return _next_of_waiting(facts, causes)
+
+
+def _next_of_waiting(facts: Facts, causes: list[Cause]) -> str:
+    record = facts.record
     codes = {cause.code for cause in causes}
     if "expired" in codes:
         end = "buried" if facts.on_expired == "bury" else "discarded"
@@ -188,12 +201,22 @@ def _attempts(record: JobRecord) -> Iterator[str]:
         yield _told(each)
     if not history and record.attempts == 0:
         yield "It was not tried yet."
-    silent = record.attempts - last - (record.state is JobState.RESERVED)
+    told_elsewhere = record.state is JobState.RESERVED or record.end is not None
+    silent = record.attempts - last - told_elsewhere
     if silent > 0 and record.attempts >= last:
         yield (
             f"{silent} more of its {record.attempts} attempts ended without a word: a lease or a "
             "connection was lost, its pool or host died, or the job was given back unrun."
         )
+
+
+def _end(record: JobRecord, end: JobEnd, now: float) -> str:
+    if record.state is KeptState.EXPIRED:
+        return f"It was discarded {_moment(end.at, now)}: it expired before a worker was free."
+    owner = Owner.read(record.owner or "")
+    who = f" by worker {owner.slot} (serial {owner.serial})" if owner else ""
+    took = f"{_span(end.seconds)} in its handler"
+    return f"Attempt {record.attempts}{who} ended well {_moment(end.at, now)}, after {took}."
 
 
 def _told(setback: Setback) -> str:

@@ -45,10 +45,17 @@ class FileQueueAdapter(QueueAdapter):
     kernel); reserving and settling never wait for the disk, so a power cut may repeat jobs whose
     end it swallowed. A reservation whose lease has ended may still be settled or touched until
     somebody takes the job back, which the next dequeue of anybody does.
+
+    With `keep_done`, a job that is committed is kept for so many seconds, for people to read.
     """
 
     def __init__(
-        self, path: str, *, durability: Durability = "full", **options: Unpack[AdapterOptions]
+        self,
+        path: str,
+        *,
+        durability: Durability = "full",
+        keep_done: float = 0.0,
+        **options: Unpack[AdapterOptions],
     ) -> None:
         super().__init__(**options)
         self._store = FileStore(path, durability)
@@ -56,7 +63,8 @@ class FileQueueAdapter(QueueAdapter):
         self._bells = Doorbell(
             self.path + ".bells", entrust=lambda made: place.entrust(made, self.path)
         )
-        self._turns = file_turns.Turns(self)
+        self._keep_done = keep_done
+        self._turns = file_turns.Turns(self, keep_done)
 
     # -- publishing ---------------------------------------------------------------------------
 
@@ -187,6 +195,11 @@ class FileQueueAdapter(QueueAdapter):
         self._ring({job.queue for job in rescued if job.state is not JobState.BURIED})
         return rescued
 
+    def tidy(self) -> bool:
+        """Forget some of the kept jobs whose time is over; tell whether more are left."""
+        self._check_usable()
+        return people.forget(self._store, self.clock.now())
+
     def engine(self) -> str:
         """Return the version of the embedded SQLite."""
         return f"SQLite {sqlite3.sqlite_version}"
@@ -204,7 +217,7 @@ class FileQueueAdapter(QueueAdapter):
     # -- for people ---------------------------------------------------------------------------
 
     def peek(self, job_id: str) -> JobRecord:
-        """Return a job in any state without taking it; raise NoSuchJob."""
+        """Return a job in any state without taking it, or a kept one; raise NoSuchJob."""
         self._check_usable()
         return people.peek(self._store, job_id, self.codec, self.clock.now())
 
@@ -223,6 +236,18 @@ class FileQueueAdapter(QueueAdapter):
         self._check_usable()
         self._promote_all()
         return people.list_jobs(self._store, state, queues, self.codec)
+
+    def list_done(self, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
+        """Yield the jobs that are gone and kept, the one first that goes last."""
+        self._check_usable()
+        off = "jobs that are done are not kept: this broker's URL has no keep_done"
+        self.unseen = "" if self._keep_done else off
+        return people.list_done(self._store, queues, self.codec)
+
+    def purge_done(self) -> int:
+        """Forget every kept job that is gone; return how many."""
+        self._check_usable()
+        return people.forget_all(self._store)
 
     def kick(self, job_ids: Collection[str]) -> int:
         """Make buried or delayed jobs ready with a fresh count; return how many. NoSuchJob."""
@@ -246,7 +271,7 @@ class FileQueueAdapter(QueueAdapter):
         return self._store.publish(people.replace, job_id, message, self.codec)
 
     def delete(self, job_id: str) -> None:
-        """Remove a job in any state; raise NoSuchJob."""
+        """Remove a job in any state, or a kept one; raise NoSuchJob."""
         self._check_usable()
         self._store.write(people.delete, job_id)
 
