@@ -198,8 +198,8 @@ class QueueAdapter(ABC):
         """
         return False  # what is kept with a job goes with it
 
-    def rest(self) -> None:  # noqa: B027 - most engines wait only inside a call
-        """Reserve nothing until the next dequeue, even where an engine's wait outlives a call."""
+    def rest(self) -> None:  # noqa: B027 - for most a wait is a call
+        """Reserve nothing until the next dequeue, even where a wait outlives a call."""
 
     def engine(self) -> str:
         """Return what keeps the jobs, and its version, for people; "" where there is no telling."""

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 from pulpo_pool.errors import QueueUnavailable, ReservationLost
 from pulpo_pool.queues import file_people as people
@@ -38,6 +38,17 @@ if TYPE_CHECKING:
     )
 
 
+class _Seen(NamedTuple):
+    """What a look found that found no job. Whoever listens ever since need not look again."""
+
+    next_due: float  # Unix seconds
+    safe_until: float  # monotonic seconds; then a ring may have been lost with its hearer
+
+
+def _seen_in(turn: file_turns.Turn) -> _Seen:
+    return _Seen(turn.next_due, time.monotonic() + SAFETY_LOOK)
+
+
 class FileQueueAdapter(QueueAdapter):
     """Jobs as rows of a SQLite database in WAL mode, at `path`.
 
@@ -65,6 +76,7 @@ class FileQueueAdapter(QueueAdapter):
         )
         self._keep_done = keep_done
         self._turns = file_turns.Turns(self, keep_done)
+        self._seen: _Seen | None = None  # by a wait that ended without a job, if one follows
 
     # -- publishing ---------------------------------------------------------------------------
 
@@ -120,6 +132,9 @@ class FileQueueAdapter(QueueAdapter):
     ) -> tuple[Settled, Reservation | None]:
         """Settle the last job and reserve the next in one transaction; then wait, if need be."""
         self._check_usable()
+        seen, self._seen = self._seen, None
+        if seen is not None and settlement is None and timeout > 0 and not self._moved():
+            return Settled.NOTHING, self._wait(timeout, seen)
         if timeout > 0:
             # Before the look, so that whoever publishes after it finds somebody listening.
             self._bells.listen(self.queues)
@@ -128,37 +143,48 @@ class FileQueueAdapter(QueueAdapter):
         if turn.claim is not None:
             return turn.settled, self._turns.reservation(turn.claim)
         try:
-            return turn.settled, self._wait(timeout, turn.next_due)
+            if self._store.follow():
+                turn = turn._replace(next_due=0.0)  # what we looked at is gone: look again
+            return turn.settled, self._wait(timeout, _seen_in(turn))
         except QueueUnavailable:
             if turn.settled is Settled.NOTHING:
                 raise
             return turn.settled, None  # the settlement stands; the next call will tell the rest
 
-    def _wait(self, timeout: float, next_due: float) -> Reservation | None:
-        if self._store.follow():
-            next_due = 0.0  # what we looked at is gone: look at what is there now
+    def _wait(self, timeout: float, seen: _Seen) -> Reservation | None:
         if timeout <= 0:
             return None
         deadline = time.monotonic() + timeout  # real time, whatever the clock: we really wait
         if self.before_wait is not None:
             self.before_wait()
         while True:
-            until_due = next_due - self.clock.now()
-            seconds = min(deadline - time.monotonic(), until_due, SAFETY_LOOK)
+            now = time.monotonic()
+            until_look = min(seen.next_due - self.clock.now(), seen.safe_until - now)
+            seconds = min(deadline - now, until_look)
             heard = self._bells.wait(max(0.0, seconds), self.interrupts)
             if heard is Heard.INTERRUPT:
-                if until_due < SAFETY_LOOK:
-                    self._ring(self.queues)  # somebody else must keep that date
+                self._leave_date_to_others(seen)
                 return None
-            is_over = heard is Heard.SILENCE and seconds < min(until_due, SAFETY_LOOK)
-            if is_over and not self._moved():
-                return None  # nothing is known to be there, and whoever comes back looks first
+            if heard is Heard.SILENCE and seconds < until_look:
+                self._seen = seen
+                return None
             turn = self._take_woken()
             if turn.claim is not None:
                 return self._turns.reservation(turn.claim)
+            seen = _seen_in(turn)
             if time.monotonic() >= deadline:
+                self._seen = seen
                 return None
-            next_due = turn.next_due
+
+    def rest(self) -> None:
+        """Wait no more until the next dequeue: nothing is kept in mind for who comes back."""
+        seen, self._seen = self._seen, None
+        if seen is not None:
+            self._leave_date_to_others(seen)
+
+    def _leave_date_to_others(self, seen: _Seen) -> None:
+        if seen.next_due - self.clock.now() < SAFETY_LOOK:
+            self._ring(self.queues)
 
     def _take_woken(self) -> file_turns.Turn:
         """Take a turn, and another one if there was nothing because the file is another one."""

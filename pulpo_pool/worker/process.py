@@ -205,6 +205,7 @@ class Worker:
             elif not self._orders.woken():
                 empty_turns += 1
                 if self._most_empty_turns and empty_turns >= self._most_empty_turns:
+                    self._while_queue_is_up(loop, loop.finish)
                     return ExitReason.IDLE
 
     def _while_queue_is_up(self, loop: WorkerLoop, step: Callable[[], bool | None]) -> bool:
