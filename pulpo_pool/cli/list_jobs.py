@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +10,7 @@ import click
 
 from pulpo_pool.cli.chosen import NO_MESSAGE, say_unseen
 from pulpo_pool.cli.filters import done_option, filter_options, job_filter, limit_option
+from pulpo_pool.cli.moments import date
 from pulpo_pool.cli.options import examples, json_option, opened_queue, queue_options, state_option
 from pulpo_pool.cli.output import print_json, print_table
 from pulpo_pool.fingerprint import headline
@@ -154,4 +154,4 @@ def _group_row(group: ErrorGroup) -> list[str]:
 
 
 def _date(seconds: float | None) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%F %TZ}" if seconds else ""
+    return date(seconds) if seconds else ""
