@@ -111,7 +111,6 @@ WAITING: Final = (
             f"sum by (state) (max by (job, queue, state) (pulpo_queue_jobs{{{QUEUE}}}))",
             "{{state}}",
         ),),
-        width=6,
     ),
     Panel(
         "Oldest ready job", "Since it could first have run.", "s",
@@ -119,12 +118,15 @@ WAITING: Final = (
             f"max by (queue) ({age('pulpo_queue_oldest_ready_timestamp_seconds', QUEUE)})",
             "{{queue}}",
         ),),
-        width=6,
     ),
     Panel(
         "Wait", "From when a job could have started to when its first attempt did.", "s",
         quantiles("pulpo_job_wait_seconds", QUEUE),
-        width=6,
+    ),
+    Panel(
+        "Published by handlers, by request_type", "What other programs publish is not in it.",
+        "ops", rates("pulpo_jobs_published_total", TYPE, "request_type"), "stack",
+        width=12,
     ),
     Panel(
         "Paused request_types", "How many are paused now, and jobs put back for it a second.",
@@ -137,7 +139,7 @@ WAITING: Final = (
             ),
             Query(f"sum({rate('pulpo_jobs_put_back_total', TYPE)})", "put back"),
         ),
-        width=6,
+        width=12,
     ),
 )  # fmt: skip
 HANDLED: Final = (

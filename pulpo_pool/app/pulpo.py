@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import (
@@ -23,7 +24,8 @@ from pulpo_pool.app.pauses import PausePolicy
 from pulpo_pool.app.signatures import describe
 from pulpo_pool.clock import SystemClock
 from pulpo_pool.codec import Codec
-from pulpo_pool.errors import InvalidHandler
+from pulpo_pool.errors import InvalidHandler, PartlyPublished
+from pulpo_pool.message import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -95,6 +97,8 @@ class Pulpo:
         self.worker_start_hooks: list[Callable[[], object]] = []
         self.worker_stop_hooks: list[Callable[[], object]] = []
         self.redactors: list[Callable[[str], str]] = []
+        self.job_queues = {DEFAULT_QUEUE}  # where its jobs go unless a publisher says otherwise
+        self.count_published: Callable[[str, str, int], None] | None = None  # queue, type, number
         self._engine: Engine = (
             GivenEngine(queue_adapter, clock or queue_adapter.clock)
             if queue_adapter
@@ -109,7 +113,10 @@ class Pulpo:
         When it returns, the queue has accepted it. Raises InvalidMessage for what cannot be
         serialized, MessageTooLarge, QueueUnavailable, ConfigError.
         """
-        return self._engine.publish(message)
+        stored = self._engine.publish(message)
+        if self.count_published is not None:
+            self.count_published(stored.queue, stored.request_type, 1)
+        return stored
 
     def publish_many(self, messages: Iterable[Message]) -> list[Message]:
         """Publish all messages or none; return them as they were stored. See publish.
@@ -117,7 +124,14 @@ class Pulpo:
         Raises PartlyPublished, which says what is stored, if the connection to a server was lost
         on the way.
         """
-        return self._engine.publish_many(list(messages))
+        messages = list(messages)
+        try:
+            stored = self._engine.publish_many(messages)
+        except PartlyPublished as error:
+            self._count(messages[: len(error.job_ids)])
+            raise
+        self._count(stored)
+        return stored
 
     @property
     def queue_adapter(self) -> QueueAdapter:
@@ -157,6 +171,12 @@ class Pulpo:
             yield
         finally:
             self._engine = usual
+
+    def _count(self, messages: Sequence[Message]) -> None:
+        if self.count_published is not None:
+            kinds = Counter((message.queue, message.request_type) for message in messages)
+            for (queue, request_type), number in kinds.items():
+                self.count_published(queue, request_type, number)
 
     def _open_adapter(self) -> QueueAdapter:
         from pulpo_pool.queues.opening import open_queue
@@ -245,6 +265,7 @@ class Pulpo:
             self._registry.register(
                 name, function, wait=wait, stop=stop, retry=retry, limits=limits, pauses=pauses
             )
+            self.job_queues.add(queue or DEFAULT_QUEUE)
             return job
 
         return decorate

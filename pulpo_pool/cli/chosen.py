@@ -16,7 +16,7 @@ from pulpo_pool.queues.letters import request_type_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pulpo_pool.queues.adapter import JobRecord, JobState, QueueAdapter
+    from pulpo_pool.queues.adapter import JobRecord, JobState, KeptState, QueueAdapter
 
 NO_MESSAGE: Final = "(no message)"
 
@@ -29,7 +29,7 @@ class Chosen:
     while others still wait for their turn.
     """
 
-    states: dict[str, JobState] = field(default_factory=dict)
+    states: dict[str, JobState | KeptState] = field(default_factory=dict)
     request_types: Counter[str] = field(default_factory=Counter)
 
     def add(self, record: JobRecord) -> None:

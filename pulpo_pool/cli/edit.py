@@ -26,6 +26,7 @@ from pulpo_pool.errors import (
     AppNotFound,
     InvalidMessage,
     JobReserved,
+    NoSuchJob,
     PulpoPoolError,
     QueueError,
     UndecodableMessage,
@@ -107,6 +108,9 @@ def edit(
 
 
 def _message_of(record: JobRecord) -> Message:
+    if record.end is not None:
+        gone = f"job {record.job_id} is gone, and kept for reading only"
+        raise NoSuchJob(f"{gone}: publish a new one")
     if record.state is JobState.RESERVED:
         raise JobReserved(
             f"job {record.job_id} is in a worker's hands: try again when it is done, rolled back "

@@ -21,7 +21,8 @@ from pulpo_pool.cli.options import (
     queue_options,
 )
 from pulpo_pool.cli.output import print_json, printable
-from pulpo_pool.cli.story import Facts, PoolSeen
+from pulpo_pool.cli.story_facts import Facts, PoolSeen
+from pulpo_pool.cli.story_past import past
 from pulpo_pool.errors import ConfigError, NoSuchJob, PoolNotRunning, PulpoPoolError
 from pulpo_pool.queues.adapter import JobState
 from pulpo_pool.queues.opening import check_url
@@ -58,7 +59,7 @@ def explain(*, job_id: str, as_json: bool, **flags: Any) -> None:
     handled, told_by = _handled(record, settings, pools) if waits else (None, "")
     facts = Facts(record, now, pools, in_front, handled, told_by, settings.on_expired)
     causes = story.why_not_running(facts)
-    told = [*story.past(facts), *story.running(facts)]
+    told = [*past(facts), *story.running(facts)]
     coming = story.next_step(facts, causes)
     if as_json:
         print_json(_for_programs(facts, told, causes, coming))

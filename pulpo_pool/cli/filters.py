@@ -41,7 +41,7 @@ def filter_options(command: Command) -> Command:
                 callback=_since,
                 help="Only jobs whose last failure is not older than this: 90m, 2h, 1d12h, or an "
                 "ISO 8601 time, in UTC unless it says otherwise. Of a job without a history the "
-                "time of publishing counts; one without that is left out.",
+                "time of publishing counts, of a done one its end; one without is left out.",
             ),
             click.option(
                 "--error",
@@ -61,6 +61,22 @@ def filter_options(command: Command) -> Command:
     ):
         command = option(command)
     return queue_filter(command)
+
+
+def done_option(command: Command) -> Command:
+    """Give a command --done, as the parameter `done`."""
+    return click.option(
+        "--done",
+        is_flag=True,
+        help="Jobs that are done and kept (`keep_done` in the broker's URL), the last one first.",
+    )(command)
+
+
+def limit_option(command: Command) -> Command:
+    """Give a command --limit, as the parameter `limit`; None without it."""
+    return click.option(
+        "--limit", type=click.IntRange(min=0), metavar="N", help="At most so many, from the front."
+    )(command)
 
 
 def job_filter(options: dict[str, Any]) -> JobFilter:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from pulpo_pool.cli.chosen import NO_MESSAGE, say_unseen
-from pulpo_pool.cli.filters import filter_options, job_filter
+from pulpo_pool.cli.filters import done_option, filter_options, job_filter, limit_option
+from pulpo_pool.cli.moments import date
 from pulpo_pool.cli.options import examples, json_option, opened_queue, queue_options, state_option
 from pulpo_pool.cli.output import print_json, print_table
 from pulpo_pool.fingerprint import headline
@@ -28,6 +28,7 @@ ON_A_TERMINAL: Final = 50  # jobs or groups shown to people unless they ask for 
 _ERROR_WIDTH: Final = 80  # characters
 _MOST_TYPES: Final = 3  # named in a row of the table
 _COLUMNS: Final = ("JOB", "STATE", "QUEUE", "REQUEST TYPE", "ATTEMPTS", "CRASHES", "DUE", "WHY")
+_DONE_COLUMNS: Final = ("JOB", "STATE", "QUEUE", "REQUEST TYPE", "ATTEMPTS", "ENDED", "SECONDS")
 _GROUP_COLUMNS: Final = (
     "FINGERPRINT", "REQUEST TYPES", "COUNT", "FIRST", "LAST", "EXAMPLE", "ERROR",
 )  # fmt: skip
@@ -39,9 +40,11 @@ _GROUP_COLUMNS: Final = (
         "pulpo-pool list --state buried --group",
         "pulpo-pool list --state buried --request-type send_email --since 2h --error refused",
         "pulpo-pool list --state buried --json | jq .error",
+        "pulpo-pool list --done --since 1h",
     ),
 )
 @state_option(required=False)
+@done_option
 @filter_options
 @click.option(
     "--group",
@@ -49,12 +52,13 @@ _GROUP_COLUMNS: Final = (
     help="Show what failed alike as one: by type, message and place of the last error, whatever "
     "numbers, ids and quoted values it mentions; of a crash by how the worker ended.",
 )
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many.")
+@limit_option
 @json_option
 @queue_options
 def list_jobs(
     *,
     state: JobState | None,
+    done: bool,
     group: bool,
     limit: int | None,
     as_json: bool,
@@ -62,22 +66,31 @@ def list_jobs(
 ) -> None:
     """List jobs, in the order they would run; a table shows 50 of them unless told otherwise."""
     wanted = job_filter(options)
+    if done and state is not None:
+        raise click.UsageError("--done goes without --state: such a job is in none any more")
     with opened_queue(options) as queue:
-        records = wanted.search(queue, JobState if state is None else [state])
+        states = JobState if state is None else [state]
+        records = wanted.search_done(queue) if done else wanted.search(queue, states)
         if group:
             _print_groups(group_by_error(records), limit, as_json=as_json)
         else:
-            _print_jobs(records, limit, as_json=as_json)
+            _print_jobs(records, limit, done=done, as_json=as_json)
         say_unseen(queue)
 
 
-def _print_jobs(records: Iterator[JobRecord], limit: int | None, *, as_json: bool) -> None:
+def _print_jobs(
+    records: Iterator[JobRecord], limit: int | None, *, done: bool, as_json: bool
+) -> None:
     if as_json:
         for record in islice(records, limit):
             print_json(describe(record))
         return
     shown = ON_A_TERMINAL if limit is None else limit
-    print_table(_COLUMNS, _rows(islice(records, shown)))
+    first = islice(records, shown)
+    if done:
+        print_table(_DONE_COLUMNS, map(_done_row, first))
+    else:
+        print_table(_COLUMNS, _rows(first))
     if limit is None and next(records, None) is not None:
         click.echo(f"the first {shown} jobs; --limit N shows more", err=True)
 
@@ -97,6 +110,19 @@ def _rows(records: Iterable[JobRecord]) -> Iterator[list[str]]:
             _date(job["due"]),
             ": ".join(filter(None, why))[:_ERROR_WIDTH],
         ]
+
+
+def _done_row(record: JobRecord) -> list[str]:
+    job = describe(record)
+    return [
+        job["job_id"],
+        job["state"],
+        job["queue"],
+        job["request_type"] or NO_MESSAGE,
+        str(job["attempts"]),
+        _date(job["ended"]),
+        f"{job['seconds']:.3f}",
+    ]
 
 
 def _print_groups(groups: list[ErrorGroup], limit: int | None, *, as_json: bool) -> None:
@@ -128,4 +154,4 @@ def _group_row(group: ErrorGroup) -> list[str]:
 
 
 def _date(seconds: float | None) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%F %TZ}" if seconds else ""
+    return date(seconds) if seconds else ""

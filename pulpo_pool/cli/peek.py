@@ -17,7 +17,7 @@ from pulpo_pool.queues.records import describe
 @json_option
 @queue_options
 def peek(*, job_id: str, as_json: bool, **flags: Any) -> None:
-    """Show a job without taking it. ID is its job_id, as `list` shows it."""
+    """Show a job without taking it, or one that is done and kept. ID is its job_id."""
     with opened_queue(flags) as adapter:
         job = describe(adapter.peek(job_id))
     if as_json:

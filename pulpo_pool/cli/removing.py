@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -14,9 +15,10 @@ from pulpo_pool.cli.output import counted, print_error
 from pulpo_pool.errors import NoSuchJob, QueueError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pulpo_pool.cli.chosen import Chosen
-    from pulpo_pool.queues.adapter import JobState, QueueAdapter
-    from pulpo_pool.queues.letters import JobFilter
+    from pulpo_pool.queues.adapter import JobRecord, QueueAdapter
 
 REFUSED: Final = 1  # the exit code
 
@@ -29,6 +31,7 @@ class Removal:
     yes: bool
     dry_run: bool
     as_json: bool
+    limit: int | None = None
 
     def check_can_ask(self) -> None:
         """Raise click.UsageError where a question would have no answer."""
@@ -42,15 +45,15 @@ class Removal:
         print_error(f"nothing was {self.done}")
         return False
 
-    def of_matching(self, queue: QueueAdapter, wanted: JobFilter, state: JobState) -> int | None:
-        """Remove what a filter finds in a state; return the exit code if it is not 0."""
-        chosen = choose(wanted.search(queue, [state]))
+    def of_matching(self, queue: QueueAdapter, found: Iterable[JobRecord], kind: str) -> int | None:
+        """Remove what a filter finds, such as "buried" ones; return the exit code if not 0."""
+        chosen = choose(islice(found, self.limit))
         say_unseen(queue)
         if self.dry_run:
             say_what_would_happen(self.done, chosen, as_json=self.as_json)
             return None
         if chosen.states and not self.agreed(
-            f"Remove {counted(len(chosen), f'{state.value} job')} ({chosen.types_text()})?"
+            f"Remove {counted(len(chosen), f'{kind} job')} ({chosen.types_text()})?"
         ):
             return REFUSED
         removed = self._remove(queue, chosen)

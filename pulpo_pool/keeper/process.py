@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 FULL_LOOK: Final = 5.0  # seconds; the bell may be missed at no greater price
 BETWEEN_TIDYINGS: Final = 60.0  # seconds
+BETWEEN_PARTS: Final = 0.5  # seconds, while there is more to tidy up: others want to write too
 LONGEST_RECONNECT_WAIT: Final = 30.0  # seconds
 
 
@@ -120,7 +121,7 @@ class Keeper:
         self._clock = clock
         self._rescuer = rescuer
         self._pace = StatsPace(burst=settings.burst)
-        self._tidies_at = clock.monotonic() + BETWEEN_TIDYINGS
+        self._tidies_at = clock.monotonic()  # a pool may live for less than BETWEEN_TIDYINGS
         self._queue: QueueAdapter | None = None
         self._had_queue = False
 
@@ -136,7 +137,9 @@ class Keeper:
         self._let_go()
 
     def _until_next_look(self) -> float:
-        return min(FULL_LOOK, self._pace.wait(self._clock.monotonic()) or FULL_LOOK)
+        now = self._clock.monotonic()
+        until_tidying = max(0.0, self._tidies_at - now)
+        return min(FULL_LOOK, until_tidying, self._pace.wait(now) or FULL_LOOK)
 
     def _look(self) -> None:
         queue = self._connected()
@@ -150,8 +153,8 @@ class Keeper:
             self._note_whether_work_is_left(stats)
         self._seat.scoreboard.header.queue_seen_at = self._clock.monotonic()
         if started >= self._tidies_at:
-            self._tidies_at = started + BETWEEN_TIDYINGS
-            queue.tidy()
+            pause = BETWEEN_PARTS if queue.tidy() else BETWEEN_TIDYINGS
+            self._tidies_at = self._clock.monotonic() + pause
 
     def _note_whether_work_is_left(self, stats: Mapping[str, QueueStats]) -> None:
         """A pool that runs in a burst ends when nothing is ready and nothing held."""

@@ -47,6 +47,11 @@ RECYCLES: Final = tuple(
 )  # exits that a new worker follows as planned
 
 
+JOBS_PUBLISHED: Final = MetricSpec(
+    "pulpo_jobs_published_total", Kind.COUNTER, Source.WORKER,
+    "Jobs that handlers published through the pool's app; what other programs do is not in it.",
+    ("queue", "request_type"),
+)  # fmt: skip
 JOBS_FINISHED: Final = MetricSpec(
     "pulpo_jobs_finished_total", Kind.COUNTER, Source.WORKER,
     "Attempts that ended, by how they ended.",
@@ -249,8 +254,8 @@ BUILD_INFO: Final = MetricSpec(
 )  # fmt: skip
 
 CATALOGUE: Final = (
-    JOBS_FINISHED, JOB_DURATION, JOB_WAIT, JOB_RETRIES, JOB_BURIES, SETTLEMENTS_LOST,
-    JOBS_IN_FLIGHT, LONGEST_RUNNING, JOBS_PUT_BACK, PAUSED_UNTIL, TYPE_PAUSES,
+    JOBS_PUBLISHED, JOBS_FINISHED, JOB_DURATION, JOB_WAIT, JOB_RETRIES, JOB_BURIES,
+    SETTLEMENTS_LOST, JOBS_IN_FLIGHT, LONGEST_RUNNING, JOBS_PUT_BACK, PAUSED_UNTIL, TYPE_PAUSES,
     QUEUE_JOBS, QUEUE_OLDEST_READY, QUEUE_UP, QUEUE_SEEN, RECONNECTS, QUEUE_ERRORS,
     WORKERS, WORKERS_WANTED, WORKER_FORKS, WORKER_EXITS, WORKER_RECYCLES, CRASH_LOOPING,
     WORKER_START, WORKER_HEARTBEAT, WORKER_BUSY, WORKER_CPU, WORKER_RSS, WORKER_PSS, WORKER_USS,

@@ -16,7 +16,9 @@ from pulpo_pool.metrics.catalogue import (
     JOB_RETRIES,
     JOB_WAIT,
     JOBS_FINISHED,
+    JOBS_PUBLISHED,
     JOBS_PUT_BACK,
+    OTHER,
     QUEUE_ERRORS,
     RECONNECTS,
     SERIES_REFUSED,
@@ -43,6 +45,7 @@ class JobMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._published = JOBS_PUBLISHED.make(Counter, registry)
         self._finished = JOBS_FINISHED.make(Counter, registry)
         self._duration = JOB_DURATION.make(Histogram, registry)
         self._wait = JOB_WAIT.make(Histogram, registry)
@@ -59,16 +62,26 @@ class JobMetrics:
         }
         self._queues: tuple[str, ...] = ()
         self._request_types: frozenset[str] = frozenset()
+        self._published_to: frozenset[str] = frozenset()
+        self._publish_counts: dict[tuple[str, str], Counter] = {}
         self._ended: dict[tuple[str, str, str], _Timed] = {}
         self._waited: dict[str, _Timed] = {}
         self._sleepers: list[SlotValue] = []
 
-    def prepare(self, queues: Iterable[str], request_types: Iterable[str]) -> None:
-        """Say which names may become labels."""
-        before = self._queues, self._request_types
+    def prepare(
+        self,
+        queues: Iterable[str],
+        request_types: Iterable[str],
+        *,
+        published_to: Iterable[str] = (),
+    ) -> None:
+        """Say which names may become labels; `published_to` are queues that others work on."""
+        before = self._queues, self._request_types, self._published_to
         self._queues = tuple(queues)
         self._request_types = frozenset(request_types)
-        if before != (self._queues, self._request_types):
+        self._published_to = frozenset(published_to)
+        if before != (self._queues, self._request_types, self._published_to):
+            self._publish_counts.clear()
             self._ended.clear()
             self._waited.clear()
 
@@ -106,11 +119,20 @@ class JobMetrics:
             for bury_reason in BuryReason:
                 self._buries.labels(queue, request_type, bury_reason)
             self._duration.labels(queue, request_type)
+            self._published.labels(queue, request_type)
             if request_type != UNKNOWN:  # only a type with a handler can be paused
                 self._put_back.labels(queue, request_type)
         for queue in self._queues:
             self._wait.labels(queue)
             self._lost.labels(queue)
+
+    def jobs_published(self, queue: str, request_type: str, number: int) -> None:
+        """Count jobs that were put into a queue, which handlers may name as they like."""
+        try:
+            counter = self._publish_counts[queue, request_type]
+        except KeyError:
+            counter = self._look_up_published(queue, request_type)
+        counter.inc(number)
 
     def job_waited(self, queue: str, seconds: float) -> None:
         """Count how long a job waited for its first attempt."""
@@ -175,6 +197,14 @@ class JobMetrics:
         if label == request_type:  # hostile names must not fill the cache either
             self._ended[queue, request_type, outcome] = ended
         return ended
+
+    def _look_up_published(self, queue: str, request_type: str) -> Counter:
+        known = queue in self._published_to or queue in self._queues
+        label = self._label(request_type)
+        counter = self._published.labels(queue if known else OTHER, label)
+        if known and label == request_type:  # see _look_up
+            self._publish_counts[queue, request_type] = counter
+        return counter
 
     def _label(self, request_type: str) -> str:
         return request_type if request_type in self._request_types else UNKNOWN

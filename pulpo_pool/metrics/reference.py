@@ -19,7 +19,8 @@ _SECTIONS: Final = (
     ("The pool", ("pulpo_",)),
 )
 _OPEN_LABELS: Final = {
-    "queue": f"the queues that the pool works on; of others at most 200, the rest as `{OTHER}`",
+    "queue": f"the queues that the pool works on; of others at most 200, the rest as `{OTHER}`. "
+    "`pulpo_jobs_published_total` names these, `default` and those of `@pulpo.job(queue=...)`",
     "request_type": f"those that have a handler; all others are counted as `{UNKNOWN}`",
     "worker": "the slot, from 0: it stays the same over the lives of its processes",
     "version": "of pulpo-pool",

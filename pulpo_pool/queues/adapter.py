@@ -11,7 +11,7 @@ from pulpo_pool.codec import Codec
 from pulpo_pool.errors import ReservationLost, WrongProcess
 from pulpo_pool.forks import ours
 from pulpo_pool.message import DEFAULT_QUEUE, Message
-from pulpo_pool.queues.records import JobRecord, QueueStats
+from pulpo_pool.queues.records import JobEnd, JobRecord, QueueStats
 from pulpo_pool.queues.words import (
     Bury,
     BuryReason,
@@ -20,6 +20,7 @@ from pulpo_pool.queues.words import (
     Fate,
     JobState,
     Judge,
+    KeptState,
     Numbering,
     Owner,
     Rescued,
@@ -46,9 +47,11 @@ __all__ = [
     "Commit",
     "CrashLimit",
     "Fate",
+    "JobEnd",
     "JobRecord",
     "JobState",
     "Judge",
+    "KeptState",
     "Numbering",
     "Owner",
     "QueueAdapter",
@@ -62,6 +65,7 @@ __all__ = [
 ]
 
 DEFAULT_LEASE: Final = 60.0  # seconds
+_KEEPS_NONE: Final = "this engine keeps no done jobs; the file queue does, with keep_done"
 
 
 class AdapterOptions(TypedDict, total=False):
@@ -187,11 +191,15 @@ class QueueAdapter(ABC):
     def note_crash(self, job_id: str, setback: Setback) -> None:  # noqa: B027 - see numbering
         """Keep the evidence of a job that killed its worker, where `rescue` cannot."""
 
-    def tidy(self) -> None:  # noqa: B027 - what is kept with a job goes with it
-        """Forget the evidence of jobs that are gone, a part of them at each call."""
+    def tidy(self) -> bool:
+        """Forget what is kept of jobs that are gone, a part at each call; tell whether to go on.
 
-    def rest(self) -> None:  # noqa: B027 - most engines wait only inside a call
-        """Reserve nothing until the next dequeue, even where an engine's wait outlives a call."""
+        A call takes a small part of a second: in the meantime nobody is rescued.
+        """
+        return False  # what is kept with a job goes with it
+
+    def rest(self) -> None:  # noqa: B027 - for most a wait is a call
+        """Reserve nothing until the next dequeue, even where a wait outlives a call."""
 
     def engine(self) -> str:
         """Return what keeps the jobs, and its version, for people; "" where there is no telling."""
@@ -214,7 +222,7 @@ class QueueAdapter(ABC):
 
     @abstractmethod
     def peek(self, job_id: str) -> JobRecord:
-        """Return a job in any state without taking it; raise NoSuchJob."""
+        """Return a job in any state without taking it, or a kept one; raise NoSuchJob."""
 
     def jobs_in_front(self, record: JobRecord) -> int | None:  # noqa: ARG002 - for who can tell
         """Return how many ready jobs of its queue run before a ready one; None if not known."""
@@ -227,6 +235,16 @@ class QueueAdapter(ABC):
     @abstractmethod
     def list_jobs(self, state: JobState, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
         """Yield the jobs in a state, in the order they would run; of all queues unless named."""
+
+    def list_done(self, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:  # noqa: ARG002 - for who keeps them
+        """Yield the jobs that are gone and kept, the one first that goes last."""
+        self.unseen = _KEEPS_NONE
+        return iter(())
+
+    def purge_done(self) -> int:
+        """Forget every kept job that is gone; return how many."""
+        self.unseen = _KEEPS_NONE
+        return 0
 
     @abstractmethod
     def kick(self, job_ids: Collection[str]) -> int:
@@ -248,7 +266,7 @@ class QueueAdapter(ABC):
 
     @abstractmethod
     def delete(self, job_id: str) -> None:
-        """Remove a job in any state; raise NoSuchJob."""
+        """Remove a job in any state, or a kept one; raise NoSuchJob."""
 
     @abstractmethod
     def purge(self, state: JobState, *, queues: Collection[str] = ()) -> int:

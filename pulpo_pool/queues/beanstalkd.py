@@ -196,7 +196,7 @@ class BeanstalkdQueueAdapter(QueueAdapter):
             return
         evidence.note_crash(self.evidence, seen, setback)
 
-    def tidy(self) -> None:
+    def tidy(self) -> bool:
         """Forget the evidence of jobs that are gone, a part of them at each call."""
         self._check_usable()
         if self.evidence is not None:
@@ -204,6 +204,7 @@ class BeanstalkdQueueAdapter(QueueAdapter):
                 self._tidied_up_to = evidence.tidy(
                     self.evidence, link, self._tidied_up_to, self.clock.now()
                 )
+        return False  # no hurry: failures are few
 
     def stats(self) -> Mapping[str, QueueStats]:
         """Return the server's counts of every queue that has jobs, by queue."""

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 from pulpo_pool.errors import QueueUnavailable, ReservationLost
 from pulpo_pool.queues import file_people as people
@@ -38,6 +38,17 @@ if TYPE_CHECKING:
     )
 
 
+class _Seen(NamedTuple):
+    """What a look found that found no job. Whoever listens ever since need not look again."""
+
+    next_due: float  # Unix seconds
+    safe_until: float  # monotonic seconds; then a ring may have been lost with its hearer
+
+
+def _seen_in(turn: file_turns.Turn) -> _Seen:
+    return _Seen(turn.next_due, time.monotonic() + SAFETY_LOOK)
+
+
 class FileQueueAdapter(QueueAdapter):
     """Jobs as rows of a SQLite database in WAL mode, at `path`.
 
@@ -45,10 +56,17 @@ class FileQueueAdapter(QueueAdapter):
     kernel); reserving and settling never wait for the disk, so a power cut may repeat jobs whose
     end it swallowed. A reservation whose lease has ended may still be settled or touched until
     somebody takes the job back, which the next dequeue of anybody does.
+
+    With `keep_done`, a job that is committed is kept for so many seconds, for people to read.
     """
 
     def __init__(
-        self, path: str, *, durability: Durability = "full", **options: Unpack[AdapterOptions]
+        self,
+        path: str,
+        *,
+        durability: Durability = "full",
+        keep_done: float = 0.0,
+        **options: Unpack[AdapterOptions],
     ) -> None:
         super().__init__(**options)
         self._store = FileStore(path, durability)
@@ -56,7 +74,9 @@ class FileQueueAdapter(QueueAdapter):
         self._bells = Doorbell(
             self.path + ".bells", entrust=lambda made: place.entrust(made, self.path)
         )
-        self._turns = file_turns.Turns(self)
+        self._keep_done = keep_done
+        self._turns = file_turns.Turns(self, keep_done)
+        self._seen: _Seen | None = None  # by a wait that ended without a job, if one follows
 
     # -- publishing ---------------------------------------------------------------------------
 
@@ -112,6 +132,9 @@ class FileQueueAdapter(QueueAdapter):
     ) -> tuple[Settled, Reservation | None]:
         """Settle the last job and reserve the next in one transaction; then wait, if need be."""
         self._check_usable()
+        seen, self._seen = self._seen, None
+        if seen is not None and settlement is None and timeout > 0 and not self._moved():
+            return Settled.NOTHING, self._wait(timeout, seen)
         if timeout > 0:
             # Before the look, so that whoever publishes after it finds somebody listening.
             self._bells.listen(self.queues)
@@ -120,37 +143,48 @@ class FileQueueAdapter(QueueAdapter):
         if turn.claim is not None:
             return turn.settled, self._turns.reservation(turn.claim)
         try:
-            return turn.settled, self._wait(timeout, turn.next_due)
+            if self._store.follow():
+                turn = turn._replace(next_due=0.0)  # what we looked at is gone: look again
+            return turn.settled, self._wait(timeout, _seen_in(turn))
         except QueueUnavailable:
             if turn.settled is Settled.NOTHING:
                 raise
             return turn.settled, None  # the settlement stands; the next call will tell the rest
 
-    def _wait(self, timeout: float, next_due: float) -> Reservation | None:
-        if self._store.follow():
-            next_due = 0.0  # what we looked at is gone: look at what is there now
+    def _wait(self, timeout: float, seen: _Seen) -> Reservation | None:
         if timeout <= 0:
             return None
         deadline = time.monotonic() + timeout  # real time, whatever the clock: we really wait
         if self.before_wait is not None:
             self.before_wait()
         while True:
-            until_due = next_due - self.clock.now()
-            seconds = min(deadline - time.monotonic(), until_due, SAFETY_LOOK)
+            now = time.monotonic()
+            until_look = min(seen.next_due - self.clock.now(), seen.safe_until - now)
+            seconds = min(deadline - now, until_look)
             heard = self._bells.wait(max(0.0, seconds), self.interrupts)
             if heard is Heard.INTERRUPT:
-                if until_due < SAFETY_LOOK:
-                    self._ring(self.queues)  # somebody else must keep that date
+                self._leave_date_to_others(seen)
                 return None
-            is_over = heard is Heard.SILENCE and seconds < min(until_due, SAFETY_LOOK)
-            if is_over and not self._moved():
-                return None  # nothing is known to be there, and whoever comes back looks first
+            if heard is Heard.SILENCE and seconds < until_look:
+                self._seen = seen
+                return None
             turn = self._take_woken()
             if turn.claim is not None:
                 return self._turns.reservation(turn.claim)
+            seen = _seen_in(turn)
             if time.monotonic() >= deadline:
+                self._seen = seen
                 return None
-            next_due = turn.next_due
+
+    def rest(self) -> None:
+        """Wait no more until the next dequeue: nothing is kept in mind for who comes back."""
+        seen, self._seen = self._seen, None
+        if seen is not None:
+            self._leave_date_to_others(seen)
+
+    def _leave_date_to_others(self, seen: _Seen) -> None:
+        if seen.next_due - self.clock.now() < SAFETY_LOOK:
+            self._ring(self.queues)
 
     def _take_woken(self) -> file_turns.Turn:
         """Take a turn, and another one if there was nothing because the file is another one."""
@@ -187,6 +221,11 @@ class FileQueueAdapter(QueueAdapter):
         self._ring({job.queue for job in rescued if job.state is not JobState.BURIED})
         return rescued
 
+    def tidy(self) -> bool:
+        """Forget some of the kept jobs whose time is over; tell whether more are left."""
+        self._check_usable()
+        return people.forget(self._store, self.clock.now())
+
     def engine(self) -> str:
         """Return the version of the embedded SQLite."""
         return f"SQLite {sqlite3.sqlite_version}"
@@ -204,7 +243,7 @@ class FileQueueAdapter(QueueAdapter):
     # -- for people ---------------------------------------------------------------------------
 
     def peek(self, job_id: str) -> JobRecord:
-        """Return a job in any state without taking it; raise NoSuchJob."""
+        """Return a job in any state without taking it, or a kept one; raise NoSuchJob."""
         self._check_usable()
         return people.peek(self._store, job_id, self.codec, self.clock.now())
 
@@ -223,6 +262,18 @@ class FileQueueAdapter(QueueAdapter):
         self._check_usable()
         self._promote_all()
         return people.list_jobs(self._store, state, queues, self.codec)
+
+    def list_done(self, *, queues: Collection[str] = ()) -> Iterator[JobRecord]:
+        """Yield the jobs that are gone and kept, the one first that goes last."""
+        self._check_usable()
+        off = "jobs that are done are not kept: this broker's URL has no keep_done"
+        self.unseen = "" if self._keep_done else off
+        return people.list_done(self._store, queues, self.codec)
+
+    def purge_done(self) -> int:
+        """Forget every kept job that is gone; return how many."""
+        self._check_usable()
+        return people.forget_all(self._store)
 
     def kick(self, job_ids: Collection[str]) -> int:
         """Make buried or delayed jobs ready with a fresh count; return how many. NoSuchJob."""
@@ -246,7 +297,7 @@ class FileQueueAdapter(QueueAdapter):
         return self._store.publish(people.replace, job_id, message, self.codec)
 
     def delete(self, job_id: str) -> None:
-        """Remove a job in any state; raise NoSuchJob."""
+        """Remove a job in any state, or a kept one; raise NoSuchJob."""
         self._check_usable()
         self._store.write(people.delete, job_id)
 

@@ -35,8 +35,28 @@ CREATE INDEX IF NOT EXISTS jobs_standing
 CREATE INDEX IF NOT EXISTS jobs_timed
     ON jobs (state, due, queue) WHERE state = 1 OR state = 2;
 
--- name: columns
-SELECT name FROM pragma_table_info('jobs');
+-- name: schema_done
+-- Jobs that are gone, for people; nothing here is ever run. keep_until was decided when it went.
+CREATE TABLE IF NOT EXISTS done (
+    id         INTEGER PRIMARY KEY,              -- what it was among the jobs
+    queue      TEXT    NOT NULL,
+    expired    INTEGER NOT NULL,                 -- 1: discarded, 0: done
+    priority   INTEGER NOT NULL,
+    attempts   INTEGER NOT NULL,
+    crashes    INTEGER NOT NULL,
+    ended      REAL    NOT NULL,
+    seconds    REAL    NOT NULL,
+    keep_until REAL    NOT NULL,
+    owner      TEXT,
+    history    TEXT,
+    raw        BLOB    NOT NULL
+);
+CREATE INDEX IF NOT EXISTS done_kept ON done (keep_until);
+
+-- name: parts
+SELECT name FROM pragma_table_info('jobs')
+UNION ALL
+SELECT name FROM sqlite_master WHERE name = 'done_kept';
 
 -- name: add_history
 ALTER TABLE jobs ADD COLUMN history TEXT;
@@ -81,6 +101,11 @@ SELECT 1 FROM jobs WHERE state = 0 AND queue = ? LIMIT 1;
 
 -- name: commit
 DELETE FROM jobs WHERE id = ? AND token = ? AND state = 2;
+
+-- name: keep
+INSERT OR REPLACE INTO done
+SELECT id, queue, ?, priority, attempts, crashes, ?, ?, ?, owner, history, raw FROM jobs
+WHERE id = ? AND token = ? AND state = 2;
 
 -- name: history
 SELECT attempts, history FROM jobs WHERE id = ? AND token = ? AND state = 2;
@@ -184,4 +209,31 @@ DELETE FROM jobs WHERE id = ?;
 -- name: purge_some
 DELETE FROM jobs WHERE id IN (
     SELECT id FROM jobs WHERE state = {state} AND queue = ? AND id <= ? LIMIT ?
+);
+
+-- name: peek_done
+SELECT id, queue, expired, CAST(raw AS BLOB), priority, attempts, crashes, NULL, owner, NULL, NULL,
+    history, ended, seconds, keep_until
+FROM done WHERE id = ?;
+
+-- name: page_done
+SELECT id, queue, expired, CAST(raw AS BLOB), priority, attempts, crashes, NULL, owner, NULL, NULL,
+    history, ended, seconds, keep_until
+FROM done WHERE (keep_until, id) < (?, ?) ORDER BY keep_until DESC, id DESC LIMIT ?;
+
+-- name: saying_done
+SELECT id, CAST(raw AS BLOB) FROM done WHERE instr(CAST(raw AS BLOB), ?) LIMIT 1000;
+
+-- name: is_over
+SELECT 1 FROM done WHERE keep_until <= ? LIMIT 1;
+
+-- name: last_kept
+SELECT max(keep_until) FROM done;
+
+-- name: forget
+DELETE FROM done WHERE id = ?;
+
+-- name: forget_some
+DELETE FROM done WHERE id IN (
+    SELECT id FROM done WHERE keep_until <= ? ORDER BY keep_until LIMIT ?
 );

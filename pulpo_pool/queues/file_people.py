@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.errors import JobReserved, NoSuchJob
 from pulpo_pool.queues import history
-from pulpo_pool.queues.adapter import JobRecord, JobState, QueueStats
+from pulpo_pool.queues.adapter import JobEnd, JobRecord, JobState, KeptState, QueueStats
 from pulpo_pool.queues.file_session import SQL
 from pulpo_pool.queues.records import named, oldest, priority_of
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from pulpo_pool.codec import Codec
     from pulpo_pool.message import Message
@@ -24,6 +25,7 @@ STATES: Final = (JobState.READY, JobState.DELAYED, JobState.RESERVED, JobState.B
 
 _PAGE: Final = 200  # jobs read at once: no snapshot outlives a page, so the log stays short
 _BATCH: Final = 1_000  # jobs changed at once, for some milliseconds
+_BATCHES: Final = 10  # of kept jobs, forgotten before the keeper looks after the living
 _LARGEST_ID: Final = 2**63 - 1
 
 
@@ -44,10 +46,13 @@ def waiting_since(store: FileStore, codec: Codec, now: float) -> Mapping[str, fl
 
 
 def peek(store: FileStore, job_id: str, codec: Codec, now: float) -> JobRecord:
-    """Return a job in any state; raise NoSuchJob."""
+    """Return a job in any state, or a kept one; raise NoSuchJob."""
     rows = store.read(SQL["peek"], row_id(job_id))
     if not rows:
-        raise _missing(job_id)
+        kept = store.read(SQL["peek_done"], row_id(job_id))
+        if not kept:
+            raise _missing(job_id)
+        return _kept(kept[0], codec)
     row = rows[0]
     due = row[7]
     if due is not None and due <= now:
@@ -65,7 +70,9 @@ def in_front(store: FileStore, record: JobRecord) -> int:
 def find_message(store: FileStore, message_id: str, codec: Codec) -> str | None:
     """Return the job_id of a message; None if there is none."""
     said = message_id.encode("utf-8", "replace")
-    return named(message_id, store.read(SQL["saying"], said), codec)
+    return named(message_id, store.read(SQL["saying"], said), codec) or named(
+        message_id, store.read(SQL["saying_done"], said), codec
+    )
 
 
 def list_jobs(
@@ -81,6 +88,32 @@ def list_jobs(
     return (_record(row, codec) for row in rows)
 
 
+def list_done(store: FileStore, queues: Collection[str], codec: Codec) -> Iterator[JobRecord]:
+    """Yield the jobs that are gone and kept, page by page, the one first that goes last."""
+    last, number = math.inf, 0
+    while page := store.read(SQL["page_done"], last, number, _PAGE):
+        yield from (_kept(row, codec) for row in page if not queues or row[1] in queues)
+        last, number = page[-1][-1], page[-1][0]
+
+
+def forget(store: FileStore, now: float) -> bool:
+    """Remove some of the kept jobs whose time is over; tell whether more are left."""
+    for _ in range(_BATCHES):
+        if not store.read(SQL["is_over"], now):
+            return False
+        store.write(_forget_some, now)
+    return True
+
+
+def forget_all(store: FileStore) -> int:
+    """Remove all the kept jobs that are there now; return how many."""
+    ((last,),) = store.read(SQL["last_kept"])
+    number = 0
+    while last is not None and (some := store.write(_forget_some, last)):
+        number += some
+    return number
+
+
 def kick(cursor: sqlite3.Cursor, job_ids: Collection[str]) -> Counter[str]:
     """Make buried and delayed jobs ready; return how many in which queue, or raise NoSuchJob."""
     kicked: Counter[str] = Counter()
@@ -88,7 +121,7 @@ def kick(cursor: sqlite3.Cursor, job_ids: Collection[str]) -> Counter[str]:
         number = row_id(job_id)
         row = cursor.execute(SQL["state_of"], (number,)).fetchone()
         if row is None:
-            raise _missing(job_id)
+            raise _gone(cursor, job_id)
         if STATES[row[0]] in (JobState.DELAYED, JobState.BURIED):
             cursor.execute(SQL["kick"], (number,))
             kicked[row[1]] += 1
@@ -104,7 +137,7 @@ def replace(cursor: sqlite3.Cursor, job_id: str, message: Message, codec: Codec)
     """Put a message in the place of a job's own, return its id; raise NoSuchJob, JobReserved."""
     row = cursor.execute(SQL["peek"], (row_id(job_id),)).fetchone()
     if row is None:
-        raise _missing(job_id)
+        raise _gone(cursor, job_id)
     record = _record(row, codec)
     if record.state is JobState.RESERVED:
         raise JobReserved(f"job {job_id} is in a worker's hands")
@@ -114,8 +147,9 @@ def replace(cursor: sqlite3.Cursor, job_id: str, message: Message, codec: Codec)
 
 
 def delete(cursor: sqlite3.Cursor, job_id: str) -> None:
-    """Remove a job in any state; raise NoSuchJob."""
-    if cursor.execute(SQL["delete"], (row_id(job_id),)).rowcount == 0:
+    """Remove a job in any state, or a kept one; raise NoSuchJob."""
+    number = (row_id(job_id),)
+    if not any(cursor.execute(SQL[name], number).rowcount for name in ("delete", "forget")):
         raise _missing(job_id)
 
 
@@ -148,6 +182,10 @@ def _change(cursor: sqlite3.Cursor, sql: str, queue: str, newest: int) -> int:
     return cursor.execute(sql, (queue, newest, _BATCH)).rowcount
 
 
+def _forget_some(cursor: sqlite3.Cursor, until: float) -> int:
+    return cursor.execute(SQL["forget_some"], (until, _BATCH)).rowcount
+
+
 def _queues(store: FileStore, state: JobState) -> list[str]:
     return [name for (name,) in store.read(_in_state("queues", state))]
 
@@ -173,11 +211,23 @@ def _in_state(statement: str, state: JobState) -> str:
 
 
 def _record(row: tuple[Any, ...], codec: Codec) -> JobRecord:
-    job_id, queue, state, raw, priority, attempts, crashes, due, owner, reason, error, kept = row
+    return _as_record(row, STATES[row[2]], codec)
+
+
+def _kept(row: tuple[Any, ...], codec: Codec) -> JobRecord:
+    *job, ended, seconds, keep_until = row
+    state = KeptState.EXPIRED if row[2] else KeptState.DONE
+    return _as_record(job, state, codec, JobEnd(ended, seconds, keep_until))
+
+
+def _as_record(
+    row: Sequence[Any], state: JobState | KeptState, codec: Codec, end: JobEnd | None = None
+) -> JobRecord:
+    job_id, queue, _, raw, priority, attempts, crashes, due, owner, reason, error, kept = row
     return JobRecord(
         job_id=str(job_id),
         queue=queue,
-        state=STATES[state],
+        state=state,
         raw=raw,
         codec=codec,
         priority=priority,
@@ -188,7 +238,14 @@ def _record(row: tuple[Any, ...], codec: Codec) -> JobRecord:
         reason=reason,
         error=error,
         history=history.read(kept),
+        end=end,
     )
+
+
+def _gone(cursor: sqlite3.Cursor, job_id: str) -> NoSuchJob:
+    if cursor.execute(SQL["peek_done"], (row_id(job_id),)).fetchone() is None:
+        return _missing(job_id)
+    return NoSuchJob(f"job {job_id} is gone, and kept for reading only: publish a new one")
 
 
 def _missing(job_id: str) -> NoSuchJob:

@@ -58,16 +58,25 @@ class Schema:
     upgrade: Callable[[sqlite3.Cursor], None] = lambda _cursor: None  # of one that is older
 
 
-def _add_history(cursor: sqlite3.Cursor) -> None:
-    """Give a queue of an older pulpo-pool the column that it lacks.
+def _upgrade(cursor: sqlite3.Cursor) -> None:
+    """Give a queue of an older pulpo-pool the column and the table that it lacks.
 
-    The version stays: the older one, if it must come back tonight, works with the column too.
+    The version stays: the older one, if it must come back tonight, works with both too.
     """
-    if ("history",) not in cursor.execute(SQL["columns"]).fetchall():
+    # Asked first: to try CREATE ... IF NOT EXISTS takes every worker a quarter millisecond more.
+    parts = cursor.execute(SQL["parts"]).fetchall()
+    if ("history",) not in parts:
         cursor.execute(SQL["add_history"])
+    if ("done_kept",) not in parts:
+        cursor.executescript(SQL["schema_done"])
 
 
-QUEUE: Final = Schema(0x50554C50, 1, SQL["schema"], upgrade=_add_history)  # "PULP"
+QUEUE: Final = Schema(
+    0x50554C50,  # "PULP"
+    1,
+    f"{SQL['schema']}\n{SQL['schema_done']}",
+    upgrade=_upgrade,
+)
 
 
 def check_sqlite(version: tuple[int, ...]) -> None:

@@ -47,6 +47,7 @@ _PUT_BACK: Final = SQL["put_back"]
 _BURY: Final = SQL["bury"]
 _TOUCH: Final = SQL["touch"]
 _HISTORY: Final = SQL["history"]
+_KEEP: Final = SQL["keep"]
 
 Claim: TypeAlias = tuple[int, str, bytes, int, int, float, int]  # see `Turns.reservation`
 Insertion: TypeAlias = tuple[str, tuple[str | float | bytearray, ...]]  # a statement, its values
@@ -64,8 +65,9 @@ class Turn(NamedTuple):
 class Turns:
     """The turns of one adapter: each settles at most one job and reserves at most one."""
 
-    def __init__(self, adapter: QueueAdapter) -> None:
+    def __init__(self, adapter: QueueAdapter, keep_done: float = 0.0) -> None:
         self._adapter = adapter
+        self._keep_done = keep_done  # seconds
         self._owner = str(adapter.owner) if adapter.owner else None
         # Random, so that a lease of a database that was replaced does not fit the new one's.
         self._token = secrets.randbelow(_LARGEST_TOKEN)
@@ -138,6 +140,8 @@ class Turns:
         rings = _NOBODY
         match settlement:
             case Commit():
+                if self._keep_done:
+                    self._keep(cursor, settlement)
                 done = cursor.execute(_COMMIT, lease)
             case Rollback(delay=delay, error=error, free=free):
                 due = self._adapter.clock.now() + delay if delay > 0 else None
@@ -154,6 +158,12 @@ class Turns:
         if done.rowcount == 0:
             return Settled.LOST, _NOBODY
         return Settled.DONE, rings
+
+    def _keep(self, cursor: sqlite3.Cursor, commit: Commit) -> None:
+        """Write down a job that is about to go, if its lease was kept."""
+        held, now = commit.reservation, self._adapter.clock.now()
+        ended = (commit.expired, now, commit.seconds, now + self._keep_done)
+        cursor.execute(_KEEP, (*ended, int(held.job_id), held.token))
 
     def _history(self, cursor: sqlite3.Cursor, settlement: Settlement) -> str | None:
         """Return the job's history with this settlement, as it is stored; None if it adds none."""

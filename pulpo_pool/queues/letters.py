@@ -42,7 +42,8 @@ class JobFilter:
         if self.request_types and request_type_of(record) not in self.request_types:
             return False
         setback = last_setback(record)
-        if self.since is not None and (setback.at or 0.0) < self.since:
+        at = record.end.at if record.end else setback.at or 0.0
+        if self.since is not None and at < self.since:
             return False
         if self.error:
             told = f"{setback.reason}\n{setback.error}".casefold()
@@ -56,6 +57,10 @@ class JobFilter:
             for record in queue.list_jobs(state, queues=self.queues):
                 if self.matches(record):
                     yield record
+
+    def search_done(self, queue: QueueAdapter) -> Iterator[JobRecord]:
+        """Yield the kept jobs that are meant and gone; `since` is then when they went."""
+        return filter(self.matches, queue.list_done(queues=self.queues))
 
 
 @dataclass(slots=True)

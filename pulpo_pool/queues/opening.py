@@ -138,6 +138,10 @@ def _read_lease(text: str) -> float:
     return _seconds("lease", text)
 
 
+def _read_keep_done(text: str) -> float:
+    return _seconds("keep_done", text)
+
+
 def _read_socket_timeout(text: str) -> float:
     return _seconds("socket_timeout", text)
 
@@ -236,7 +240,11 @@ _ENGINES: Final[Mapping[str, _Engine]] = MappingProxyType(
         "file": _Engine(
             shared=True,
             read_target=_read_path,
-            parameters={"durability": _read_durability, "lease": _read_lease},
+            parameters={
+                "durability": _read_durability,
+                "keep_done": _read_keep_done,
+                "lease": _read_lease,
+            },
             open=_open_file,
             module="pulpo_pool.queues.file",
         ),

@@ -14,8 +14,17 @@ if TYPE_CHECKING:
 
     from pulpo_pool.codec import Codec
     from pulpo_pool.message import Message
-    from pulpo_pool.queues.words import JobState
+    from pulpo_pool.queues.words import JobState, KeptState
     from pulpo_pool.setback import Setback
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """How a job went that is kept though it is gone: Unix seconds, and seconds in its handler."""
+
+    at: float
+    seconds: float
+    kept_until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +33,13 @@ class JobRecord:
 
     `due` is Unix seconds: when a delayed job becomes ready, or a reservation's lease ends.
     `body` and `request_type` are None where the bytes are no message. `history` has the attempts
-    that did not end well, the oldest first; a kick leaves it, as evidence.
+    that did not end well, the oldest first; a kick leaves it, as evidence. `end` is known of a
+    kept job that is gone.
     """
 
     job_id: str
     queue: str
-    state: JobState
+    state: JobState | KeptState
     raw: bytes
     codec: Codec
     priority: int
@@ -40,6 +50,7 @@ class JobRecord:
     reason: str | None = None
     error: str | None = None
     history: tuple[Setback, ...] = ()
+    end: JobEnd | None = None
 
     def message(self) -> Message:
         """Return the message; raises UndecodableMessage if the stored bytes are none."""
@@ -102,6 +113,8 @@ def describe(record: JobRecord) -> dict[str, Any]:
         message = None
     from pulpo_pool.queues.letters import fingerprint_of  # not for those who only publish
 
+    end = record.end
+    ended = {"ended": end.at, "seconds": end.seconds, "kept_until": end.kept_until} if end else {}
     return {
         "job_id": record.job_id,
         "id": message.id if message else None,
@@ -115,6 +128,7 @@ def describe(record: JobRecord) -> dict[str, Any]:
         "attempts": record.attempts,
         "crashes": record.crashes,
         "due": record.due,
+        **ended,
         "owner": record.owner,
         "fingerprint": fingerprint_of(record) or None,
         "reason": record.reason,

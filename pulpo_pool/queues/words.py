@@ -33,6 +33,13 @@ class JobState(enum.StrEnum):
     BURIED = "buried"
 
 
+class KeptState(enum.StrEnum):
+    """How a job ended that is in no state any more, and kept for a while for people to read."""
+
+    DONE = "done"
+    EXPIRED = "expired"  # too late, and discarded
+
+
 class BuryReason(enum.StrEnum):
     """Why a job was set aside for people: a closed set, fit for a metric's label."""
 
@@ -118,9 +125,15 @@ class Reservation:
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """Done: the job goes. A Struct, since one is made for each job."""
+    """Done: the job goes. A Struct, since one is made for each job.
+
+    `seconds` were spent in its handler; `expired` says that it went unhandled. Both are for who
+    keeps done jobs.
+    """
 
     reservation: Reservation
+    seconds: float = 0.0
+    expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,8 @@ class WorkerLoop:
             # A handler forked and let its child run back into us: two of us must not settle.
             os._exit(0)
         if answer is WELL and not self._circuits.is_probing:  # nearly every job: 1 us less
-            commit, request_type, seconds = Commit(reservation), handler.request_type, ended - began
+            request_type, seconds = handler.request_type, ended - began
+            commit = Commit(reservation, seconds)
             return JobDone(reservation, request_type, SUCCESS, commit, seconds, None, None, ended)
         shortest_wait = self._tell_circuits(handler, answer, began)
         return conclude(
@@ -236,7 +237,8 @@ class WorkerLoop:
         if self._limits.on_expired == "bury":
             text = "it expired before a worker was free"
             return buried(reservation, request_type, BuryReason.EXPIRED, text)
-        return JobDone(reservation, request_type, JobOutcome.EXPIRED, Commit(reservation))
+        commit = Commit(reservation, expired=True)
+        return JobDone(reservation, request_type, JobOutcome.EXPIRED, commit)
 
     def _age(self, message: Message) -> float:
         """Return the seconds since the job could first have run: a planned delay is no age."""

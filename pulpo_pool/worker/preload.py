@@ -47,7 +47,8 @@ def preloaded(plan: WorkerPlan, log_lines: MutableSequence[int]) -> Body | None:
         app = plan.load_app()
         app.use(settings)
         default_policy(settings.max_attempts)  # kept for the workers
-        metrics.prepare(settings.queues, [handler.request_type for handler in app.registry])
+        types = [handler.request_type for handler in app.registry]
+        metrics.prepare(settings.queues, types, published_to=app.job_queues)
         metrics.foresee()
     except BaseException as error:  # noqa: BLE001 - an app may raise anything at import
         leave_boot_error(error, plan)

@@ -121,7 +121,9 @@ class Worker:
         self._app.use(settings)
         if seat.serial == 1:  # the pool's first process: there is no template to say it
             warn_of_unexported()
-        self._metrics.prepare(settings.queues, [h.request_type for h in self._app.registry])
+        types = [handler.request_type for handler in self._app.registry]
+        self._metrics.prepare(settings.queues, types, published_to=self._app.job_queues)
+        self._app.count_published = self._metrics.jobs_published
         if seat.slot == 0:
             self._metrics.export_zeros()  # of one slot: all slots' zeros would cost each scrape
         self._hygiene = Hygiene(self._orders.signals, seat.wakeup_end, seat.stacks)
@@ -203,6 +205,7 @@ class Worker:
             elif not self._orders.woken():
                 empty_turns += 1
                 if self._most_empty_turns and empty_turns >= self._most_empty_turns:
+                    self._while_queue_is_up(loop, loop.finish)
                     return ExitReason.IDLE
 
     def _while_queue_is_up(self, loop: WorkerLoop, step: Callable[[], bool | None]) -> bool:

@@ -80,7 +80,7 @@ def conclude(  # noqa: PLR0913 - all that decides about an attempt
     """
     result, error = answer.result, answer.error
     if result.kind is ResultKind.SUCCESS:
-        return JobDone(reservation, request_type, SUCCESS, Commit(reservation), seconds)
+        return JobDone(reservation, request_type, SUCCESS, Commit(reservation, seconds), seconds)
     text = error_text(result.error, error, redactors)
     if result.kind is ResultKind.FATAL:
         return buried(reservation, request_type, BuryReason.FATAL, text, seconds, error)

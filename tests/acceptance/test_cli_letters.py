@@ -171,9 +171,35 @@ class TestKicking:
         assert set(untouched) == {"buried"}
         assert states(queue, letters[:2]) == ["ready", "buried"]
 
+    def test_a_limit_takes_the_first_of_what_list_shows(self, call, lines, queue, letters):
+        """Of those that match: one in front that does not counts for nothing."""
+        tried = call("kick", "--all", "--limit", "2", "--dry-run")
+        none = call("kick", "--all", "--limit", "0")
+        untouched = states(queue, letters)
+        [of_a_type] = lines("kick", "--request-type", "bill", "--limit", "2", "--rate", "500/s")
+        after_a_filter = states(queue, letters)
+        of_all = call("kick", "--all", "--limit", "1")
+        at_most = call("kick", "--all", "--limit", "100")
+
+        assert tried.stdout == "would have kicked 2 jobs: 2 send\n"
+        assert none.stdout == "kicked 0 jobs\n"
+        assert set(untouched) == {"buried"}
+        assert of_a_type == {"kicked": 2, "chosen": 2, "request_types": {"bill": 2}}
+        assert after_a_filter == ["buried"] * 2 + ["ready"] * 2 + ["buried"] * 2
+        assert (of_all.stdout, at_most.stdout) == ("kicked 1 job\n", "kicked 3 jobs\n")
+        assert set(states(queue, letters)) == {"ready"}
+
     @pytest.mark.parametrize(
         "arguments",
-        [["--all", "--error", "x"], ["1", "--since", "1h"], ["-q", "mail"], ["1", "--rate", "0"]],
+        [
+            ["--all", "--error", "x"],
+            ["1", "--since", "1h"],
+            ["-q", "mail"],
+            ["1", "--rate", "0"],
+            ["--limit", "1"],
+            ["1", "--limit", "1"],
+            ["--all", "--limit", "-1"],
+        ],
     )
     def test_what_is_meant_must_be_clear(self, call, arguments):
         assert call("kick", *arguments).exit_code == 2
@@ -212,6 +238,25 @@ class TestRemoving:
         assert tried.stdout == "would have deleted 2 jobs: 2 bill\n"
         assert done == {"deleted": 2, "chosen": 2, "request_types": {"bill": 2}}
         assert sum(counts.buried for counts in queue.stats().values()) == 4
+
+    def test_a_limit_removes_the_first_of_what_list_shows(self, call, lines, queue, letters):
+        """With --limit alone `delete` would mean every buried job, which is what `purge` is for."""
+        tried = call("delete", "--request-type", "bill", "--limit", "2", "--dry-run")
+        [deleted] = lines("delete", "--request-type", "bill", "--limit", "2", "--yes")
+        after_delete = ids(lines("list", "--state", "buried"))
+        [purged] = lines("purge", "--state", "buried", "--limit", "3", "--yes")
+        left = ids(lines("list", "--state", "buried"))
+        refused = [
+            call("delete", *arguments, "--yes").exit_code
+            for arguments in (["--limit", "1"], [letters[5], "--limit", "1"])
+        ]
+
+        assert tried.stdout == "would have deleted 2 jobs: 2 bill\n"
+        assert deleted == {"deleted": 2, "chosen": 2, "request_types": {"bill": 2}}
+        assert after_delete == [letters[0], letters[1], letters[4], letters[5]]
+        assert purged == {"removed": 3, "chosen": 3, "request_types": {"send": 2, "bill": 1}}
+        assert left == [letters[5]]
+        assert refused == [2, 2]
 
     def test_delete_by_id_can_be_tried(self, call, lines, queue, letters):
         tried = call("delete", letters[0], "--dry-run")

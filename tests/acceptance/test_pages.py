@@ -44,7 +44,7 @@ def test_every_command_runs(tmp_path, name):
     """In one folder, in the order of the page, which has the files that the page shows."""
     reader = Reader(tmp_path)
     for block in blocks(BY_NAME[name]):
-        shown = re.match(r"# (\w+\.(?:py|toml))\n", block.text)
+        shown = re.match(r"# ([\w-]+\.(?:py|toml))\n", block.text)
         if shown:
             (tmp_path / shown[1]).write_text(block.text)
         if block.language == "sh" and not block.mark:

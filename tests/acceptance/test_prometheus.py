@@ -33,7 +33,9 @@ FLAKY = 20
 EXPIRED = 5
 LATER = 7
 DOOMED = 1
-PUBLISHED = KILLS + NOTES + WRONG + FLAKY + EXPIRED + LATER + DOOMED
+ORDERS = 10
+ORDERED = 3 * ORDERS  # notes, that handlers publish
+PUBLISHED = KILLS + NOTES + WRONG + FLAKY + EXPIRED + LATER + DOOMED + ORDERS + ORDERED
 
 APP = """
 import os, time
@@ -60,6 +62,13 @@ def note(n):
     SALES.labels("corner").inc()
     append("done", n)
     CARTS.dec()
+
+
+@pulpo.job()
+def order(n):
+    note.publish(n)
+    pulpo.publish_many([note.message(n), note.message(n)])
+    append("done", n)
 
 
 @pulpo.job()
@@ -128,6 +137,7 @@ def publish_all(pool):
     pool.publish("later", [{"n": n} for n in range(LATER)], delay=3600)
     pool.publish("doomed", [{"n": 0}])
     pool.publish("flaky", [{"n": n} for n in range(1_000, 1_000 + FLAKY)])
+    pool.publish("order", [{"n": n} for n in range(3_001, 3_001 + ORDERS)])
     pool.publish("wrong", [{"n": n} for n in range(WRONG)])
     pool.publish("victim", [{"n": n} for n in range(2_000, 2_000 + KILLS)])
     pool.publish("note", [{"n": n} for n in range(NOTES)], priority=100_000)
@@ -203,7 +213,8 @@ def test_the_numbers_of_the_run_agree_with_the_handlers_journal(run):
     waiting = run.stats.ready + run.stats.delayed + run.stats.reserved
 
     assert run.journal("held") == KILLS
-    assert outcomes["success"] == run.journal("done") == KILLS + NOTES + FLAKY + 1
+    well = KILLS + NOTES + FLAKY + ORDERS + ORDERED + 1
+    assert outcomes["success"] == run.journal("done") == well
     assert outcomes["buried"] == run.journal("buried") + DOOMED == run.stats.buried
     assert outcomes["expired"] == EXPIRED
     assert outcomes["retried"] == run.journal("retried") + KILLS + run.journal("crashed") - DOOMED
@@ -212,6 +223,11 @@ def test_the_numbers_of_the_run_agree_with_the_handlers_journal(run):
     assert run.sum("pulpo_job_retries_total", reason="exception") == FLAKY
     assert run.sum("pulpo_job_buries_total", reason="fatal") == WRONG
     assert run.sum("pulpo_job_buries_total", reason="crashed") == DOOMED
+
+
+def test_what_handlers_publish_is_counted_and_what_the_test_does_is_not(run):
+    assert run.sum("pulpo_jobs_published_total", queue="default", request_type="note") == ORDERED
+    assert run.sum("pulpo_jobs_published_total") == ORDERED
 
 
 def test_what_became_of_workers_is_told_too(run):
@@ -240,7 +256,7 @@ def test_busy_time_is_that_of_the_handlers(run):
 
 
 def test_what_handlers_count_goes_on_over_recycling_kills_and_a_reload(run):
-    assert run.sum("shop_sales_total", shop="corner") == NOTES + 1
+    assert run.sum("shop_sales_total", shop="corner") == NOTES + ORDERED + 1
     assert run.sum("shop_carts") == 0
 
 

@@ -23,8 +23,10 @@ HOT = [
     "touch",
     "rescue",
     "history",
+    "keep",
 ]
 INDEXED = ["promote", "reservations", "peek", "stats", "newest_id", "kick", "delete"]
+OF_THE_DONE = ["peek_done", "page_done", "is_over", "last_kept", "forget", "forget_some"]
 OF_A_STATE = [
     *((name, state) for name in ("queues", "kick_some", "purge_some") for state in range(4)),
     ("page_standing", 0),
@@ -74,6 +76,13 @@ def test_housekeeping_reads_indexes_only(database, name):
     steps = plan(database, SQL[name])
 
     assert [step for step in steps if step.startswith("SCAN jobs")] == []
+
+
+@pytest.mark.parametrize("name", OF_THE_DONE)
+def test_done_jobs_are_found_by_when_they_go(database, name):
+    steps = plan(database, SQL[name])
+
+    assert [step for step in steps if step.startswith("SCAN done") or "TEMP B-TREE" in step] == []
 
 
 @pytest.mark.parametrize(("name", "state"), OF_A_STATE)

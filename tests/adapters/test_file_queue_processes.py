@@ -398,6 +398,36 @@ def test_who_takes_a_job_leaves_the_next_date_to_another(path):
     assert results == {"now", "later"}
 
 
+def test_who_waits_on_in_silence_looks_once(path):
+    """An idle worker wakes each few seconds, and takes no turn at the writers' lock for it."""
+    with FileQueueAdapter(path) as queue, FileQueueAdapter(path) as publisher:
+        looks = []
+        take = queue._turns.take
+        queue._turns.take = lambda *how: looks.append(how) or take(*how)
+        waited = [queue.dequeue(0.001) for _ in range(5)]
+        looks_in_silence = len(looks)
+        publisher.enqueue(say("rung for"))
+        held = queue.dequeue(LONG)
+
+        assert waited == [None] * 5
+        assert looks_in_silence == 1
+        assert said(held) == "rung for"
+
+
+def test_who_rests_leaves_the_next_date_to_another(path):
+    bell = Doorbell(path + ".bells")
+    with FileQueueAdapter(path) as queue, closing(bell):
+        bell.listen(["default"])
+        queue.enqueue(Message(request_type="say", delay=10))
+        bell.wait(0, ())
+        held = queue.dequeue(0.001)
+        rung_by_waiting = bell.wait(0, ())
+        queue.rest()
+
+        assert (held, rung_by_waiting) == (None, Heard.SILENCE)
+        assert bell.wait(0, ()) is Heard.BELL
+
+
 def test_who_is_interrupted_leaves_the_next_date_to_another(path):
     readable, writable = os.pipe()
     os.write(writable, b"!")

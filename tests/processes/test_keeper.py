@@ -13,10 +13,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 from seats import KEEPER_SLOT, Nest, until
 
+from pulpo_pool.clock import ManualClock
 from pulpo_pool.errors import QueueUnavailable
+from pulpo_pool.keeper import process
 from pulpo_pool.keeper.process import run_keeper
 from pulpo_pool.message import Message
 from pulpo_pool.metrics.slot_files import prepare_metrics_directory
+from pulpo_pool.queues import file_people
 from pulpo_pool.queues.adapter import JobState, Owner
 from pulpo_pool.queues.opening import open_queue
 from pulpo_pool.scoreboard import Death
@@ -247,3 +250,28 @@ def test_a_burst_ends_when_nothing_is_ready_and_nothing_held(keeper):
 
     until(lambda: keeper.nest.scoreboard.header.out_of_work)
     assert early == 0
+
+
+def test_done_jobs_whose_time_is_over_go_portion_by_portion(keeper, monkeypatch):
+    """Also where this pool keeps none: it was decided when they were done. Others stay."""
+    monkeypatch.setattr(process, "BETWEEN_PARTS", 0.001)
+    monkeypatch.setattr(file_people, "_BATCH", 2)
+    monkeypatch.setattr(file_people, "_BATCHES", 2)
+    long_ago = ManualClock(now=1_000.0)
+    for options, number in (({"clock": long_ago}, 11), ({}, 3)):
+        with closing(open_queue(f"{keeper.url}?keep_done=3600", **options)) as queue:
+            queue.enqueue_many([Message(request_type="send_email")] * number)
+            for _ in range(number):
+                queue.commit(queue.dequeue(0))
+
+    def kept():
+        with closing(open_queue(keeper.url)) as queue:
+            return len(list(queue.list_done()))
+
+    at_first = kept()
+    keeper.start()
+    until(lambda: kept() == 3)
+    keeper.look()
+
+    assert at_first == 14
+    assert kept() == 3

@@ -14,7 +14,7 @@ from seats import make_scoreboard
 
 from pulpo_pool.cli.main import cli
 from pulpo_pool.master.lag import REMEMBERED, LoopLag
-from pulpo_pool.metrics.catalogue import CATALOGUE, UNKNOWN, Kind
+from pulpo_pool.metrics.catalogue import CATALOGUE, OTHER, UNKNOWN, Kind
 from pulpo_pool.metrics.jobs import JobMetrics
 from pulpo_pool.metrics.slot_values import enter_scratch
 from pulpo_pool.metrics.unexported import warn_of_unexported
@@ -98,6 +98,37 @@ def test_names_that_no_handler_has_are_counted_together(metrics, registry):
     assert finished(registry, UNKNOWN, "retried") == 101
 
 
+def test_what_is_published_is_counted_by_queue_and_type(metrics, registry):
+    metrics.prepare(["default"], ["send_email"], published_to=["default", "mail"])
+    metrics.jobs_published("default", "send_email", 1)
+    metrics.jobs_published("mail", "send_email", 2)
+    metrics.jobs_published("mail", "send_email", 3)
+
+    assert published(registry) == {("default", "send_email"): 1, ("mail", "send_email"): 5}
+
+
+def test_names_that_only_a_publisher_knows_are_counted_together(metrics, registry):
+    """A queue for each customer would be a series for each, in every life of every slot."""
+    for number in range(100):
+        metrics.jobs_published(f"customer_{number}", "send_email", 1)
+        metrics.jobs_published("default", f"guess_{number}", 1)
+        metrics.jobs_published(f"customer_{number}", f"guess_{number}", 1)
+
+    assert published(registry) == {
+        (OTHER, "send_email"): 100,
+        ("default", UNKNOWN): 100,
+        (OTHER, UNKNOWN): 100,
+    }
+
+
+def test_new_names_hold_for_what_was_counted_before_too(metrics, registry):
+    metrics.jobs_published("default", "send_email", 1)
+    metrics.prepare(["mail"], ["send_email"])
+    metrics.jobs_published("default", "send_email", 1)
+
+    assert published(registry) == {("default", "send_email"): 1, (OTHER, "send_email"): 1}
+
+
 def test_known_series_start_at_zero(metrics, registry):
     metrics.export_zeros()
 
@@ -108,6 +139,7 @@ def test_known_series_start_at_zero(metrics, registry):
         assert value(registry, "pulpo_job_retries_total", **labels, reason=reason) == 0
     for reason in BuryReason:
         assert value(registry, "pulpo_job_buries_total", **labels, reason=reason) == 0
+    assert published(registry) == {("default", "send_email"): 0, ("default", UNKNOWN): 0}
     assert value(registry, "pulpo_queue_reconnects_total") == 0
 
 
@@ -166,6 +198,15 @@ def test_a_crash_is_an_attempt_that_ended(metrics, registry):
 
 def value(registry, name, **labels):
     return registry.get_sample_value(name, labels)
+
+
+def published(registry):
+    return {
+        (sample.labels["queue"], sample.labels["request_type"]): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "pulpo_jobs_published_total"
+    }
 
 
 def finished(registry, request_type, outcome):

@@ -24,6 +24,7 @@ from pulpo_pool.errors import (
     InvalidHandler,
     InvalidMessage,
     MessageTooLarge,
+    PartlyPublished,
     WrongProcess,
 )
 from pulpo_pool.message import Message
@@ -97,6 +98,46 @@ def test_publish_many_publishes_all_or_nothing(pulpo, queue):
     ids = [message.id for message in pulpo.publish_many(good for _ in range(3))]
     assert len(set(ids)) == 3
     assert queue.stats()["default"].ready == 3
+
+
+def test_whoever_counts_hears_of_what_is_stored_and_of_nothing_else(pulpo, queue):
+    """A worker's metrics do; in any other process nobody counts."""
+    told = []
+    pulpo.count_published = lambda *words: told.append(words)
+
+    pulpo.publish(Message(request_type="x"))
+    pulpo.publish_many(
+        [Message(request_type=name, queue="mail") for name in ("x", "y", "x")]
+        + [Message(request_type="x")]
+    )
+    bad = Message(request_type="x", body={"a": object()})
+    with pytest.raises(InvalidMessage):
+        pulpo.publish_many([Message(request_type="x"), bad])
+    with pytest.raises(InvalidMessage):
+        pulpo.publish(bad)
+
+    assert told == [("default", "x", 1), ("mail", "x", 2), ("mail", "y", 1), ("default", "x", 1)]
+
+
+def test_of_what_is_partly_published_the_part_is_told(pulpo, queue, monkeypatch):
+    def break_down(_messages):
+        raise PartlyPublished("the line was cut", ["17", "18"], 3)
+
+    told = []
+    pulpo.count_published = lambda *words: told.append(words)
+    monkeypatch.setattr(queue, "enqueue_many", break_down)
+
+    with pytest.raises(PartlyPublished):
+        pulpo.publish_many(Message(request_type=name) for name in ("x", "y", "z"))
+
+    assert told == [("default", "x", 1), ("default", "y", 1)]
+
+
+def test_an_app_knows_to_which_queues_its_jobs_go(pulpo):
+    @pulpo.job(queue="mail")
+    def send_email(): ...
+
+    assert pulpo.job_queues == {"default", "mail"}
 
 
 def test_a_job_publishes_its_own_arguments(pulpo, queue):

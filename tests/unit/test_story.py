@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pulpo_pool.cli.story import Facts, PoolSeen, next_step, past, running, why_not_running
+from pulpo_pool.cli.story import next_step, running, why_not_running
+from pulpo_pool.cli.story_facts import Facts, PoolSeen
+from pulpo_pool.cli.story_past import past
 from pulpo_pool.codec import Codec
 from pulpo_pool.message import Message, written_date
 from pulpo_pool.queues.adapter import JobRecord, JobState
