@@ -36,13 +36,13 @@ def ready_to_fork() -> None:
     With pandas, requests and SQLAlchemy a worker has 0.5 MB less of its own than with `fill_holes`
     alone. The pools without the names are worth nothing, the names without the pools 0.15.
     """
-    gc.freeze()  # the collector would write to every page
     if sys.version_info < (3, 12):
         # What is looked up in a class takes the place of another name in a cache, and that name's
         # count is in some page of the app's. Later Pythons seldom count names.
         sys._clear_type_cache()  # noqa: SLF001 - documented
     fill_holes()
     fill_pools()
+    gc.freeze()  # the collector would write to every page; last, or forks collect what this made
 
 
 def fill_pools() -> int:
