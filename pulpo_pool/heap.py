@@ -16,8 +16,6 @@ _BYTES: Final = (*(32_768 >> shift for shift in range(5)), *range(1_024, 16, -16
 _SLACK: Final = 1_048_576  # bytes more than the holes seem to have: then something is odd
 _COUNTS: Final = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks",
                   "uordblks", "fordblks", "keepcost")  # fmt: skip
-
-
 _POOL: Final = 16_384  # bytes; a pool of Python's own allocator has blocks of one size
 _POOL_HEADER: Final = 48  # bytes
 _SIZES: Final = range(16, 513, 16)  # bytes; what is larger is malloc's
