@@ -1,25 +1,62 @@
-"""Heap: fills the holes that imports leave in malloc's heap, before many processes are forked.
+"""Heap: makes it ready for many forks. Each page that a fork writes to is a copy of its own.
 
-What a fork allocates would go into free chunks here and there between the parent's, and each page
-that is written to is a copy. A connection to SQLite took 1.4 MB of a worker for its 120 KB.
-Without holes it gets pages of its own, one after the other.
+What a fork allocates would go into free places between the parent's objects. A connection to
+SQLite took 1.4 MB of a worker for its 120 KB. Without holes it gets pages of its own, one after
+the other: malloc's chunks, and the pools of small objects, of which each fork begins a new one.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
+import sys
 from typing import Final
 
 _BYTES: Final = (*(32_768 >> shift for shift in range(5)), *range(1_024, 16, -16))
 _SLACK: Final = 1_048_576  # bytes more than the holes seem to have: then something is odd
 _COUNTS: Final = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks",
                   "uordblks", "fordblks", "keepcost")  # fmt: skip
+_POOL: Final = 16_384  # bytes; a pool of Python's own allocator has blocks of one size
+_POOL_HEADER: Final = 48  # bytes
+_SIZES: Final = range(16, 513, 16)  # bytes; what is larger is malloc's
+_MOST_OF_A_SIZE: Final = 262_144  # bytes of holes; an app may leave any number, or use no pools
 
 
 class _MallocInfo(ctypes.Structure):
     """What mallinfo2(3) returns."""
 
     _fields_ = tuple((name, ctypes.c_size_t) for name in _COUNTS)
+
+
+def ready_to_fork() -> None:
+    """Have forks write to as few pages as can be; some 3 ms.
+
+    With pandas, requests and SQLAlchemy a worker has 0.5 MB less of its own than with `fill_holes`
+    alone. The pools without the names are worth nothing, the names without the pools 0.15.
+    """
+    if sys.version_info < (3, 12):
+        # What is looked up in a class takes the place of another name in a cache, and that name's
+        # count is in some page of the app's. Later Pythons seldom count names.
+        sys._clear_type_cache()  # noqa: SLF001 - documented
+    fill_holes()
+    fill_pools()
+    gc.freeze()  # the collector would write to every page; last, or forks collect what this made
+
+
+def fill_pools() -> int:
+    """Allocate every free block for good; return the bytes that this took: 0.3 MB, in 0.5 ms."""
+    malloc = ctypes.pythonapi["PyObject_Malloc"]  # an object of its own: no other's types change
+    malloc.restype = ctypes.c_void_p
+    malloc.argtypes = [ctypes.c_size_t]
+    taken = 0
+    for size in _SIZES:
+        most = taken + _MOST_OF_A_SIZE
+        while taken < most:
+            taken += size
+            place: int = malloc(size) or _POOL_HEADER
+            if place % _POOL == _POOL_HEADER:  # the first of a new pool
+                break
+    return taken
 
 
 def fill_holes() -> int:

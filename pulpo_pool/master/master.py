@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import selectors
@@ -10,7 +9,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from pulpo_pool.errors import ExitCode
-from pulpo_pool.heap import fill_holes
+from pulpo_pool.heap import ready_to_fork
 from pulpo_pool.log import set_level
 from pulpo_pool.master import policy
 from pulpo_pool.master.census import taken
@@ -103,9 +102,7 @@ class Master:
     def run(self) -> ExitCode:
         """Supervise until the pool is empty; return what the program exits with."""
         self._advance(PoolState.STARTING)
-        # Before the first fork: children share these pages as long as no collector writes to them.
-        gc.freeze()
-        fill_holes()
+        ready_to_fork()  # before the first
         self._selector.register(self._wires.signals.reader, selectors.EVENT_READ, self._hear)
         self._selector.register(
             self._wires.doorbell.reader,

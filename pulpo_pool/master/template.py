@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from pulpo_pool.heap import fill_holes
+from pulpo_pool.heap import ready_to_fork
 from pulpo_pool.master.birth import Birthplace, Links, SpawnOrder, be_born
 from pulpo_pool.master.spawner import Newborn
 from pulpo_pool.service import Service
@@ -133,8 +133,7 @@ def run_template(
     if seat.stacks is not None:
         seat.stacks.keep_ready()  # whatever the import did to it
         stacks = seat.stacks.descriptors
-    gc.freeze()  # the collector would write to every page, and so unshare it
-    fill_holes()
+    ready_to_fork()
     orders.setblocking(False)
     service.watch(orders.fileno())
     service.report_ready(f"template gen {seat.generation}")

@@ -1,4 +1,4 @@
-"""Holes in malloc's heap are filled once, so that a fork's own allocations lie close together."""
+"""Before a fork, free places of the heap are filled, so that what it allocates lies together."""
 
 from __future__ import annotations
 
@@ -9,19 +9,60 @@ import sys
 import pytest
 
 HOLES = 1_000
-PROGRAM = f"""
+IN_MALLOC = f"""
 from pulpo_pool.heap import fill_holes
 fill_holes()
 blocks = [bytearray(2_000) for _ in range({2 * HOLES})]
 del blocks[::2]
 print(fill_holes(), fill_holes(), len(blocks))
 """
+IN_POOLS = f"""
+from pulpo_pool.heap import fill_pools
+blocks = [bytes(200) for _ in range({2 * HOLES})]
+holes = set(map(id, blocks[::2]))
+del blocks[::2]
+before = [bytes(200) for _ in range(20)]
+taken = fill_pools()
+after = [bytes(200) for _ in range(20)]
+print(taken, len(holes.intersection(map(id, before))), len(holes.intersection(map(id, after))))
+"""
+LOOKED_UP = """
+import sys
+from pulpo_pool.heap import ready_to_fork
+name = sys.intern("nobody has this name")
+before = sys.getrefcount(name)
+getattr(object, name, None)
+cached = sys.getrefcount(name)
+ready_to_fork()
+print(before, cached, sys.getrefcount(name))
+"""
+
+
+def printed(program):
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    return tuple(map(int, ran.stdout.split()))
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc 2.33 has it")
 def test_all_holes_are_filled_at_once():
-    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=True)
-    first, second, _ = map(int, ran.stdout.split())
+    first, second, _ = printed(IN_MALLOC)
 
     assert first > HOLES * 1_500
     assert second < HOLES * 100
+
+
+def test_small_objects_lie_in_new_pools():
+    taken, before, after = printed(IN_POOLS)
+
+    assert taken > HOLES * 100
+    assert before > 0
+    assert after == 0
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="names are counted in no cache")
+def test_the_cache_of_attributes_keeps_no_name():
+    """Who took its place there would write to its count, in a page that is shared."""
+    before, cached, after = printed(LOOKED_UP)
+
+    assert cached > before
+    assert after == before
