@@ -110,23 +110,25 @@ class PulpoContender(Contender):
         self.name = f"pulpo-pool on {self.engine}, {workers}"
         self.pool: Pool | None = None
         self._queue: QueueAdapter | None = None
+        self._publisher: Publisher | None = None
 
     def prepare(self, jobs: int) -> None:
         assert self.pool is not None
         self.pool.publish(jobs)
 
-    def _publisher(self) -> Publisher:
+    def _opened(self) -> Publisher:
         assert self.pool is not None
-        if self._queue is None:
+        if self._publisher is None:
             self._queue = open_queue(self.pool.broker)
-        return Publisher(self._queue, SystemClock())
+            self._publisher = Publisher(self._queue, SystemClock())
+        return self._publisher
 
     def send_many(self, numbers: Iterable[int]) -> None:
         """Publish some jobs in one call, by the connection that `send` uses."""
-        self._publisher().publish_many(_messages(numbers))
+        self._opened().publish_many(_messages(numbers))
 
     def send(self, number: int) -> int:
-        publisher = self._publisher()
+        publisher = self._opened()
         message = Message(request_type="mark", body=body_of(number))
         began = time.monotonic_ns()
         publisher.publish(message)
@@ -153,7 +155,7 @@ class PulpoContender(Contender):
     def close(self) -> None:
         if self._queue is not None:
             self._queue.close()
-            self._queue = None
+            self._queue = self._publisher = None
         if self.pool is not None:
             self.pool.stop()
             self.pool = None

@@ -12,8 +12,6 @@ from pulpo_pool.queues.beanstalkd_people import HARMLESS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import greenstalk
-
     from pulpo_pool.queues.adapter import Reservation
 
 
@@ -31,7 +29,7 @@ class Line:
         host: str,
         port: int,
         patience: float,
-        receive: Callable[[Link, greenstalk.Job[bytes]], Reservation],
+        receive: Callable[[Link, int, bytes], Reservation],
     ) -> None:
         self.address = (host, port)
         self.where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -101,11 +99,11 @@ class Line:
         if not link.held and not link.wire.has_news():
             self.drop()
             return
-        job = None
-        while link.parked is not None and job is None:
-            job = link.wait(time.monotonic() + self._patience, ())
-        if job is not None:
-            self.granted = self._receive(link, job)
+        granted = None
+        while link.parked is not None and granted is None:
+            granted = link.wait(time.monotonic() + self._patience, ())
+        if granted is not None:
+            self.granted = self._receive(link, *granted)
 
     def fail(self, error: BaseException) -> None:
         """Drop a connection that may be out of step; raise what the error means to a caller."""

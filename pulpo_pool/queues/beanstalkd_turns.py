@@ -18,7 +18,7 @@ from pulpo_pool.queues.beanstalkd_link import ANSWER_GRACE
 if TYPE_CHECKING:
     from pulpo_pool.queues.adapter import QueueAdapter, Reservation, Settlement
     from pulpo_pool.queues.beanstalkd_encoding import Encoding
-    from pulpo_pool.queues.beanstalkd_link import Link
+    from pulpo_pool.queues.beanstalkd_link import Granted, Link
 
 
 _DONE: Final = Settled.DONE  # to look in an enum costs 0.07 us
@@ -30,7 +30,7 @@ class Turns:
     def __init__(
         self, adapter: QueueAdapter, encoding: Encoding, host: str, port: int, patience: float
     ) -> None:
-        self.line = Line(host, port, patience, self._received)
+        self.line = Line(host, port, patience, self._reserved)
         self._adapter = adapter
         self._encoding = encoding
         # What each turn asks for is looked up once.
@@ -129,39 +129,36 @@ class Turns:
 
     def _next(self, link: Link, timeout: float, grace: float) -> Reservation | None:
         """Reserve the next job; a worker is shown idle if none comes in `grace` seconds."""
-        granted = self.line.take_granted()
-        if granted is not None:
-            return granted
+        late = self.line.take_granted()
+        if late is not None:
+            return late
         adapter = self._adapter
         deadline = time.monotonic() + timeout
         if link.parked is None:
-            job = link.look(adapter.queues)
+            granted = link.look(adapter.queues)
         else:
-            job = link.wait(time.monotonic() + grace, ())
-        if job is None and timeout > 0:
+            granted = link.wait(time.monotonic() + grace, ())
+        if granted is None and timeout > 0:
             if adapter.before_wait is not None:
                 adapter.before_wait()
-            link, job = self._wait(link, deadline)
-        if job is not None:
-            return self._received(link, job)
+            link, granted = self._wait(link, deadline)
+        if granted is not None:
+            return self._reserved(link, *granted)
         if link.parked is not None and not (timeout > 0 and adapter.interrupts) and not link.held:
             # Only a worker's loop comes back soon: for others the server shall not wait on.
             self.line.drop()
         return None
 
-    def _wait(self, link: Link, deadline: float) -> tuple[Link, greenstalk.Job[bytes] | None]:
+    def _wait(self, link: Link, deadline: float) -> tuple[Link, Granted | None]:
         """Wait for a job, and look now and then whether the server is there at all."""
         while True:
             if link.parked is None:
                 link.park(deadline)
-            job = link.wait(min(deadline, link.stale_at), self._adapter.interrupts)
-            if job is not None or time.monotonic() >= deadline or not link.went_stale:
-                return link, job
+            granted = link.wait(min(deadline, link.stale_at), self._adapter.interrupts)
+            if granted is not None or time.monotonic() >= deadline or not link.went_stale:
+                return link, granted
             link = self.line.connected(resumes=True)
             link.watch(self._adapter.queues)
-
-    def _received(self, link: Link, job: greenstalk.Job[bytes]) -> Reservation:
-        return self._reserved(link, job.id, job.body)
 
     def _reserved(self, link: Link, number: int, body: bytes) -> Reservation:
         if self._recodes:
