@@ -12,12 +12,7 @@ from pulpo_pool.queues import beanstalkd_people as people
 from pulpo_pool.queues import beanstalkd_replace
 from pulpo_pool.queues.adapter import AdapterOptions, QueueAdapter, Reservation, Settled
 from pulpo_pool.queues.beanstalkd_encoding import Encoding
-from pulpo_pool.queues.beanstalkd_link import (
-    Put,
-    check_size,
-    checked_tubes,
-    whole_seconds,
-)
+from pulpo_pool.queues.beanstalkd_puts import Put, check_size, checked_tubes, whole_seconds
 from pulpo_pool.queues.beanstalkd_replace import Draft
 from pulpo_pool.queues.beanstalkd_turns import Turns
 from pulpo_pool.queues.evidence import EvidenceStore

@@ -11,8 +11,8 @@ import greenstalk
 
 from pulpo_pool.errors import UndecodableMessage
 from pulpo_pool.queues.adapter import Bury, Commit, Reservation, Settled
-from pulpo_pool.queues.beanstalkd_link import whole_seconds
 from pulpo_pool.queues.beanstalkd_people import attempts
+from pulpo_pool.queues.beanstalkd_puts import whole_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -1,4 +1,4 @@
-"""Line: the way to a beanstalkd, by one connection after the other, for one thread at a time."""
+"""Line: the way to a beanstalkd, by one connection after the other; what fails, in our words."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from pulpo_pool.queues.beanstalkd_link import Link, keeps_step, unavailable
+import greenstalk
+
+from pulpo_pool.errors import QueueUnavailable
+from pulpo_pool.queues.beanstalkd_link import Link
 from pulpo_pool.queues.beanstalkd_people import HARMLESS
+from pulpo_pool.queues.beanstalkd_wire import OutOfStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +74,7 @@ class Line:
             try:
                 self.link = Link(*self.address, self._patience)
             except Exception as error:
-                raise unavailable(self.where, error) or error from error
+                raise _unavailable(self.where, error) or error from error
         return self.link
 
     def take_granted(self) -> Reservation | None:
@@ -109,10 +113,10 @@ class Line:
         """Drop a connection that may be out of step; raise what the error means to a caller."""
         if isinstance(error, HARMLESS):
             return
-        if not keeps_step(error):
+        if not _keeps_step(error):
             self.drop()
         if isinstance(error, Exception):
-            word = unavailable(self.where, error)
+            word = _unavailable(self.where, error)
             if word is not None:
                 raise word from error
 
@@ -139,3 +143,31 @@ class Talk:
             self._line.lock.release()
         else:
             self._line.end(error)
+
+
+def _unavailable(where: str, error: Exception) -> QueueUnavailable | None:
+    """Return our word for what went wrong on a connection; None for what is no failure of it."""
+    match error:
+        case greenstalk.DrainingError():
+            text = "it drains: it takes no new jobs until it is restarted"
+        case greenstalk.OutOfMemoryError():
+            text = "it is out of memory, or the disk of its log is full"
+        case greenstalk.UnknownResponseError():
+            said = b" ".join([error.status, *error.values])[:80].decode("utf-8", "backslashreplace")
+            text = f"it answers {said!r}: another program listens there, or replies are mixed up"
+        case greenstalk.Error():
+            text = f"it answers {type(error).__name__.removesuffix('Error')}"
+        case ConnectionRefusedError():
+            text = "nothing listens there"
+        case TimeoutError() | OutOfStep() | OSError():
+            text = str(error) or type(error).__name__
+        case AssertionError() | ValueError() | KeyError() | TypeError():
+            text = "a reply was cut off, or is none of beanstalkd's"
+        case _:
+            return None
+    return QueueUnavailable(f"beanstalkd at {where}: {text}")
+
+
+def _keeps_step(error: BaseException) -> bool:
+    """Tell whether the connection is usable after an error: the server said a whole sentence."""
+    return isinstance(error, greenstalk.DrainingError | greenstalk.OutOfMemoryError)

@@ -1,8 +1,7 @@
-"""Link: one connection to a beanstalkd, in step or not at all; what fails on it, in our words."""
+"""Link: one connection to a beanstalkd, in step or not at all."""
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 import time
@@ -11,22 +10,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import greenstalk
 
-from pulpo_pool.errors import ConfigError, InvalidMessage, MessageTooLarge, QueueUnavailable
 from pulpo_pool.queues.adapter import Numbering
-from pulpo_pool.queues.beanstalkd_wire import OutOfStep, WaitEnded, Wire, connect
+from pulpo_pool.queues.beanstalkd_puts import COMMANDS_AT_ONCE, batches
+from pulpo_pool.queues.beanstalkd_wire import WaitEnded, Wire, connect
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from pulpo_pool.queues.adapter import Reservation
+    from pulpo_pool.queues.beanstalkd_puts import Put
 
-LONGEST_DELAY: Final = 2**32 - 1  # seconds; the protocol's, for leases too
-_TUBE_CHARACTERS: Final = frozenset(
-    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-+/;.$_()"
-)
-_LONGEST_TUBE: Final = 200  # bytes
-_AHEAD_COMMANDS: Final = 500  # their replies, some 200 bytes each at most, fit into the sockets
-_AHEAD_BYTES: Final = 1_048_576  # of one write; it only saves memory
 _RESERVE: Final = b"reserve\r\n"
 _GRANTED: Final = re.compile(rb"RESERVED (\d{1,20}) (\d{1,20})\r\n(.*)\r\n", re.DOTALL)
 _GRANTED_NEXT: Final = re.compile(rb"DELETED\r\n" + _GRANTED.pattern, re.DOTALL)
@@ -38,16 +31,6 @@ _INSERTED: Final = re.compile(rb"INSERTED (\d{1,20})\r\n")
 ANSWER_GRACE: Final = 0.05  # seconds that a job which is there may take to come
 
 Granted: TypeAlias = tuple[int, bytes]  # the number of a job that was reserved, and its bytes
-
-
-class Put(NamedTuple):
-    """A job to be stored: delay and lease in whole seconds."""
-
-    tube: str
-    body: bytes
-    priority: int
-    delay: int
-    lease: int
 
 
 class Parked(NamedTuple):
@@ -219,13 +202,13 @@ class Link:
         if len(puts) == 1 and self._put_alone(puts[0], stored):
             return
         refusal: greenstalk.BeanstalkdError | None = None
-        for batch in _batches(puts):
+        for batch in batches(puts):
             uses = [self._use_before(put) for put in batch]
             if len(batch) > 1 or uses[0]:
                 self.wire.send_ahead(
                     command
                     for put, use in zip(batch, uses, strict=True)
-                    for command in _said(put, use=use)
+                    for command in _commands(put, use=use)
                 )
             for put, use in zip(batch, uses, strict=True):
                 if use:
@@ -248,7 +231,7 @@ class Link:
         """
         if put.tube != self._using:
             return False
-        command = _put_command(put)
+        command = put.command()
         answer = self.wire.ask(command)
         inserted = _INSERTED.fullmatch(answer)
         if inserted is None:
@@ -270,8 +253,8 @@ class Link:
 
     def facts_of_many(self, ids: Sequence[int]) -> Iterator[greenstalk.StatsJob]:
         """Yield what the server knows of those of these jobs that exist."""
-        for first in range(0, len(ids), _AHEAD_COMMANDS):
-            batch = ids[first : first + _AHEAD_COMMANDS]
+        for first in range(0, len(ids), COMMANDS_AT_ONCE):
+            batch = ids[first : first + COMMANDS_AT_ONCE]
             self.wire.send_ahead(b"stats-job %d\r\n" % number for number in batch)
             found = []
             for number in batch:
@@ -284,8 +267,8 @@ class Link:
     def stats_of_tubes(self, names: Iterable[str] = ()) -> Iterator[greenstalk.StatsTube]:
         """Yield the counts of these tubes, or of all."""
         tubes = list(names) or self.client.tubes()
-        for first in range(0, len(tubes), _AHEAD_COMMANDS):
-            batch = tubes[first : first + _AHEAD_COMMANDS]
+        for first in range(0, len(tubes), COMMANDS_AT_ONCE):
+            batch = tubes[first : first + COMMANDS_AT_ONCE]
             self.wire.send_ahead(b"stats-tube %b\r\n" % tube.encode("ascii") for tube in batch)
             found = []
             for tube in batch:
@@ -296,96 +279,11 @@ class Link:
             yield from found
 
 
-@functools.lru_cache(maxsize=1_000)  # each publish asks, and most apps have a few queues
-def check_tube(name: str) -> str:
-    """Return a queue's name; raise ValueError if beanstalkd has no such tubes."""
-    raw = name.encode("utf-8", "replace")
-    if len(raw) > _LONGEST_TUBE or raw.startswith(b"-") or not _TUBE_CHARACTERS.issuperset(raw):
-        raise ValueError(
-            f"queue {name!r} cannot be a tube of beanstalkd: expected up to {_LONGEST_TUBE} of "
-            "the letters A-Z and a-z, digits and -+/;.$_(), with no hyphen in front"
-        )
-    return name
-
-
-def checked_tubes(names: Iterable[str]) -> None:
-    """Raise ConfigError for the first name that cannot be a tube."""
-    for name in names:
-        try:
-            check_tube(name)
-        except ValueError as problem:
-            raise ConfigError(str(problem)) from None
-
-
-def check_size(put: Put, largest: int) -> None:
-    """Raise MessageTooLarge for what the server would refuse, and InvalidMessage for its tube."""
-    try:
-        check_tube(put.tube)
-    except ValueError as problem:
-        raise InvalidMessage(str(problem)) from None
-    if len(put.body) > largest:
-        raise MessageTooLarge(
-            f"the message has {len(put.body):,} bytes, this beanstalkd takes {largest:,} at most "
-            "(its option -z); store the content elsewhere and send where it is"
-        )
-
-
-def whole_seconds(seconds: float, *, least: int) -> int:
-    """Round up: nothing runs early, no lease is shorter than asked for."""
-    return min(max(math.ceil(seconds), least), LONGEST_DELAY)
-
-
-def unavailable(where: str, error: Exception) -> QueueUnavailable | None:
-    """Return our word for what went wrong on a connection; None for what is no failure of it."""
-    match error:
-        case greenstalk.DrainingError():
-            text = "it drains: it takes no new jobs until it is restarted"
-        case greenstalk.OutOfMemoryError():
-            text = "it is out of memory, or the disk of its log is full"
-        case greenstalk.UnknownResponseError():
-            said = b" ".join([error.status, *error.values])[:80].decode("utf-8", "backslashreplace")
-            text = f"it answers {said!r}: another program listens there, or replies are mixed up"
-        case greenstalk.Error():
-            text = f"it answers {type(error).__name__.removesuffix('Error')}"
-        case ConnectionRefusedError():
-            text = "nothing listens there"
-        case TimeoutError() | OutOfStep() | OSError():
-            text = str(error) or type(error).__name__
-        case AssertionError() | ValueError() | KeyError() | TypeError():
-            text = "a reply was cut off, or is none of beanstalkd's"
-        case _:
-            return None
-    return QueueUnavailable(f"beanstalkd at {where}: {text}")
-
-
-def keeps_step(error: BaseException) -> bool:
-    """Tell whether the connection is usable after an error: the server said a whole sentence."""
-    return isinstance(error, greenstalk.DrainingError | greenstalk.OutOfMemoryError)
+def _commands(put: Put, *, use: bool) -> Iterator[bytes]:
+    if use:
+        yield b"use %b\r\n" % put.tube.encode()
+    yield put.command()
 
 
 def _granted(job: greenstalk.Job[bytes]) -> Granted:
     return job.id, job.body
-
-
-def _batches(puts: Sequence[Put]) -> Iterator[list[Put]]:
-    batch: list[Put] = []
-    size = 0
-    for put in puts:
-        if batch and (len(batch) >= _AHEAD_COMMANDS or size + len(put.body) > _AHEAD_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(put)
-        size += len(put.body)
-    if batch:
-        yield batch
-
-
-def _said(put: Put, *, use: bool) -> Iterator[bytes]:
-    if use:
-        yield b"use %b\r\n" % put.tube.encode()
-    yield _put_command(put)
-
-
-def _put_command(put: Put) -> bytes:
-    head = put.priority, put.delay, put.lease, len(put.body)
-    return b"put %d %d %d %d\r\n%b\r\n" % (*head, put.body)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import greenstalk
 
 from pulpo_pool.errors import JobReserved, NoSuchJob
-from pulpo_pool.queues.beanstalkd_link import LONGEST_DELAY, Put, check_size
+from pulpo_pool.queues.beanstalkd_puts import LONGEST_DELAY, Put, check_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable

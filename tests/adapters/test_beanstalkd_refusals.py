@@ -176,7 +176,7 @@ def test_a_job_that_a_server_cannot_write_down_is_back_after_its_restart(
 
 def test_a_publisher_is_told_which_of_many_are_stored_when_the_line_is_cut(server, monkeypatch):
     """The first that were answered are; publishing the rest again loses nothing."""
-    monkeypatch.setattr("pulpo_pool.queues.beanstalkd_link._AHEAD_COMMANDS", 50)
+    monkeypatch.setattr("pulpo_pool.queues.beanstalkd_puts.COMMANDS_AT_ONCE", 50)
     with Relay(server.host, server.port) as relay, adapter_at(relay) as queue:
         messages = [say(n) for n in range(120)]  # three writes
         relay.cut_after(b"INSERTED 70\r\n", reply=True)
