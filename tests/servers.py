@@ -29,8 +29,8 @@ PACKAGES = {  # by program
     "systemd-analyze": "systemd",
 }
 # Debian's package would start a Prometheus of its own, and wants 300 MB of JavaScript beside it:
-# its two programs need neither, so they are only unpacked.
-UNPACKED = {"prometheus": "prometheus", "promtool": "prometheus"}
+# its two programs need neither, so they are only unpacked. Since Debian 13 they are two packages.
+UNPACKED = {"prometheus": ["prometheus"], "promtool": ["promtool", "prometheus"]}
 SHELF = Path(sys.prefix) / "servers"
 
 
@@ -63,24 +63,35 @@ def program(name):
 
 
 def unpacked(name):
-    """Fetch a Debian package and take its programs out of it."""
+    """Return a program out of the first Debian package that has it."""
+    packages = UNPACKED[name]
     if shutil.which("apt-get") is None:
-        raise CannotHave(f"{name} is not installed; it is part of {UNPACKED[name]}")
+        raise CannotHave(f"{name} is not installed; it is part of {' or '.join(packages)}")
     SHELF.mkdir(parents=True, exist_ok=True)
     said = ""
+    for package in packages:
+        said = unpack(package)
+        if (SHELF / name).exists():
+            return str(SHELF / name)
+    raise CannotHave(f"{name} is not installed, and apt-get cannot: {said[-500:]}")
+
+
+def unpack(package):
+    """Fetch a Debian package and take its programs out of it; return what apt-get says."""
+    said = ""
     with tempfile.TemporaryDirectory(dir=SHELF) as folder:
-        download = ["apt-get", "download", "--option", "APT::Sandbox::User=root", UNPACKED[name]]
+        download = ["apt-get", "download", "--option", "APT::Sandbox::User=root", package]
         for command in (download, ["apt-get", "update"], download):
             done = subprocess.run(
                 command, cwd=folder, capture_output=True, text=True, check=False, timeout=300
             )
             said = done.stderr.strip()
-            for package in Path(folder).glob("*.deb"):
-                subprocess.run(["dpkg-deb", "--extract", package, folder], check=True)
+            for file in Path(folder).glob("*.deb"):
+                subprocess.run(["dpkg-deb", "--extract", file, folder], check=True)
                 for program in (Path(folder) / "usr" / "bin").iterdir():
                     program.replace(SHELF / program.name)
-                return str(SHELF / name)
-    raise CannotHave(f"{name} is not installed, and apt-get cannot: {said[-500:]}")
+                return ""
+    return said
 
 
 def found(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import ExitStack
 
 import pytest
 from seats import make_scoreboard, show_worker
@@ -41,6 +42,10 @@ class FreeingQueue(MemoryQueueAdapter):
         told = crash_setback(setback, attempt=1)
         self.evidence.add(JobName.of(job_id, RAW), told, kicks=0)
 
+    def close(self):
+        self.evidence.close()
+        super().close()
+
 
 @pytest.fixture
 def scoreboard():
@@ -48,15 +53,22 @@ def scoreboard():
 
 
 @pytest.fixture
-def book(scoreboard, tmp_path):
+def opened():
+    """Return what opens a book; its queue is closed at the end."""
+    with ExitStack() as queues:
+
+        def opened(scoreboard, folder, *, instance="now", numbering=SERVER):
+            book = CrashBook(scoreboard, Coroner("pool", instance))
+            book.queue = queues.enter_context(FreeingQueue(folder, numbering))
+            book.open_at(book.queue)
+            return book
+
+        yield opened
+
+
+@pytest.fixture
+def book(opened, scoreboard, tmp_path):
     return opened(scoreboard, tmp_path)
-
-
-def opened(scoreboard, folder, *, instance="now", numbering=SERVER):
-    book = CrashBook(scoreboard, Coroner("pool", instance))
-    book.queue = FreeingQueue(folder, numbering)
-    book.open_at(book.queue)
-    return book
 
 
 def held(job_id="17", raw=RAW):
@@ -113,7 +125,7 @@ def test_what_is_no_crash_of_this_job(scoreboard, book, death):
     assert evidence_of(book) == []
 
 
-def test_the_next_start_of_the_pool_remembers(scoreboard, book, tmp_path):
+def test_the_next_start_of_the_pool_remembers(opened, scoreboard, book, tmp_path):
     """Each death counts once, however often it is written down and by whom."""
     die(scoreboard, 5)
     first = noted(book)
@@ -128,7 +140,7 @@ def test_the_next_start_of_the_pool_remembers(scoreboard, book, tmp_path):
     assert {each.signal for each in evidence} == {KILLED}
 
 
-def test_a_server_that_kept_its_jobs_finds_their_crashes_again(scoreboard, book, tmp_path):
+def test_a_server_that_kept_its_jobs_finds_their_crashes_again(opened, scoreboard, book, tmp_path):
     """It counts its own start, not the jobs, anew; another job of that id is known by its bytes."""
     die(scoreboard, 5)
     noted(book)
@@ -139,7 +151,7 @@ def test_a_server_that_kept_its_jobs_finds_their_crashes_again(scoreboard, book,
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"SQLite format 3\0", b"\xff" * 5_000])
-def test_a_file_that_is_harmed_costs_only_the_memory(scoreboard, tmp_path, content):
+def test_a_file_that_is_harmed_costs_only_the_memory(opened, scoreboard, tmp_path, content):
     (tmp_path / "evidence.db").write_bytes(content)
     book = opened(scoreboard, tmp_path)
     die(scoreboard, 5)
@@ -148,7 +160,7 @@ def test_a_file_that_is_harmed_costs_only_the_memory(scoreboard, tmp_path, conte
     assert len(evidence_of(book)) == 1
 
 
-def test_a_place_that_cannot_be_written_costs_only_the_memory(scoreboard, tmp_path, caplog):
+def test_a_place_that_cannot_be_written_costs_only_the_memory(opened, scoreboard, tmp_path, caplog):
     book = opened(scoreboard, tmp_path / "missing" / "missing")
     die(scoreboard, 5)
 
