@@ -18,6 +18,7 @@ _COUNTS: Final = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "f
                   "uordblks", "fordblks", "keepcost")  # fmt: skip
 _POOL: Final = 16_384  # bytes; a pool of Python's own allocator has blocks of one size
 _POOL_HEADER: Final = 48  # bytes
+_IN_A_ROW: Final = 4  # blocks from a pool's first: it is new, since holes seldom come so
 _SIZES: Final = range(16, 513, 16)  # bytes; what is larger is malloc's
 _MOST_OF_A_SIZE: Final = 262_144  # bytes of holes; an app may leave any number, or use no pools
 
@@ -50,12 +51,13 @@ def fill_pools() -> int:
     malloc.argtypes = [ctypes.c_size_t]
     taken = 0
     for size in _SIZES:
-        most = taken + _MOST_OF_A_SIZE
-        while taken < most:
+        most, following, in_a_row = taken + _MOST_OF_A_SIZE, 0, 0
+        while taken < most and in_a_row < _IN_A_ROW:
             taken += size
-            place: int = malloc(size) or _POOL_HEADER
-            if place % _POOL == _POOL_HEADER:  # the first of a new pool
-                break
+            place: int = malloc(size) or 0
+            is_first = place % _POOL == _POOL_HEADER
+            in_a_row = 1 if is_first else in_a_row + 1 if in_a_row and place == following else 0
+            following = place + size
     return taken
 
 

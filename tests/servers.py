@@ -19,7 +19,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 PATIENCE = 20.0  # seconds a server may take to come up or to go
@@ -232,12 +232,22 @@ class Prometheus:
             with (self.folder / "log").open("w") as log:
                 self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
             while self.process.poll() is None and time.monotonic() < deadline:
-                with suppress(OSError), urllib.request.urlopen(f"http://{self.address}/-/ready"):
+                if self._is_ready():
                     return self
                 time.sleep(0.02)
             self.kill()
             said = (self.folder / "log").read_text()
             assert time.monotonic() < deadline, f"prometheus does not start: {said}"
+
+    def _is_ready(self):
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/-/ready"):
+                return True
+        except urllib.error.HTTPError as error:
+            error.close()
+        except OSError:
+            pass
+        return False
 
     def query(self, expression, **fields):
         """Return what it answers: a list of series, each with its labels and values."""

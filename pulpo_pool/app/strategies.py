@@ -35,6 +35,8 @@ def describe_strategy(strategy: object) -> str:
         return strategy.__name__
     if isinstance(strategy, list | tuple):
         return ", ".join(describe_strategy(part) for part in strategy)
+    if isinstance(strategy, functools.partial):  # a routine since Python 3.14, without a name
+        return repr(strategy)
     if inspect.isroutine(strategy):
         return strategy.__qualname__
     if not _is_tenacity(strategy):

@@ -67,6 +67,7 @@ def keyboard() -> Iterator[Keys]:
     handlers: dict[int, Any] = {
         signal.SIGWINCH: _noted,
         signal.SIGTSTP: _noted,  # a shell would come back to a screen that is not its own
+        signal.SIGINT: signal.default_int_handler,  # whoever started us may ignore it
         signal.SIGTERM: _leave,
         signal.SIGHUP: _leave,
     }
