@@ -26,7 +26,6 @@ from pulpo_pool.errors import (
     AppNotFound,
     InvalidMessage,
     JobReserved,
-    NoSuchJob,
     PulpoPoolError,
     QueueError,
     UndecodableMessage,
@@ -35,6 +34,7 @@ from pulpo_pool.fingerprint import headline
 from pulpo_pool.message import Message
 from pulpo_pool.queues.adapter import JobState
 from pulpo_pool.queues.letters import last_setback
+from pulpo_pool.queues.records import kept_only
 from pulpo_pool.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -109,8 +109,7 @@ def edit(
 
 def _message_of(record: JobRecord) -> Message:
     if record.end is not None:
-        gone = f"job {record.job_id} is gone, and kept for reading only"
-        raise NoSuchJob(f"{gone}: publish a new one")
+        raise kept_only(record.job_id)
     if record.state is JobState.RESERVED:
         raise JobReserved(
             f"job {record.job_id} is in a worker's hands: try again when it is done, rolled back "

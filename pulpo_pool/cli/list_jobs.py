@@ -19,7 +19,7 @@ from pulpo_pool.queues.letters import group_by_error, last_setback
 from pulpo_pool.queues.records import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pulpo_pool.queues.adapter import JobRecord
     from pulpo_pool.queues.letters import ErrorGroup
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 ON_A_TERMINAL: Final = 50  # jobs or groups shown to people unless they ask for more
 _ERROR_WIDTH: Final = 80  # characters
 _MOST_TYPES: Final = 3  # named in a row of the table
-_COLUMNS: Final = ("JOB", "STATE", "QUEUE", "REQUEST TYPE", "ATTEMPTS", "CRASHES", "DUE", "WHY")
-_DONE_COLUMNS: Final = ("JOB", "STATE", "QUEUE", "REQUEST TYPE", "ATTEMPTS", "ENDED", "SECONDS")
+_FIRST_COLUMNS: Final = ("JOB", "STATE", "QUEUE", "REQUEST TYPE", "ATTEMPTS")
+_COLUMNS: Final = (*_FIRST_COLUMNS, "CRASHES", "DUE", "WHY")
+_DONE_COLUMNS: Final = (*_FIRST_COLUMNS, "ENDED", "SECONDS")
 _GROUP_COLUMNS: Final = (
     "FINGERPRINT", "REQUEST TYPES", "COUNT", "FIRST", "LAST", "EXAMPLE", "ERROR",
 )  # fmt: skip
@@ -101,11 +102,7 @@ def _rows(records: Iterable[JobRecord]) -> Iterator[list[str]]:
         setback = last_setback(record)
         why = [setback.reason, headline(setback.error)]
         yield [
-            job["job_id"],
-            job["state"],
-            job["queue"],
-            job["request_type"] or NO_MESSAGE,
-            str(job["attempts"]),
+            *_first_cells(job),
             str(job["crashes"]),
             _date(job["due"]),
             ": ".join(filter(None, why))[:_ERROR_WIDTH],
@@ -114,15 +111,12 @@ def _rows(records: Iterable[JobRecord]) -> Iterator[list[str]]:
 
 def _done_row(record: JobRecord) -> list[str]:
     job = describe(record)
-    return [
-        job["job_id"],
-        job["state"],
-        job["queue"],
-        job["request_type"] or NO_MESSAGE,
-        str(job["attempts"]),
-        _date(job["ended"]),
-        f"{job['seconds']:.3f}",
-    ]
+    return [*_first_cells(job), _date(job["ended"]), f"{job['seconds']:.3f}"]
+
+
+def _first_cells(job: Mapping[str, Any]) -> list[str]:
+    kind = job["request_type"] or NO_MESSAGE
+    return [job["job_id"], job["state"], job["queue"], kind, str(job["attempts"])]
 
 
 def _print_groups(groups: list[ErrorGroup], limit: int | None, *, as_json: bool) -> None:

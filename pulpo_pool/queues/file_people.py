@@ -11,7 +11,7 @@ from pulpo_pool.errors import JobReserved, NoSuchJob
 from pulpo_pool.queues import history
 from pulpo_pool.queues.adapter import JobEnd, JobRecord, JobState, KeptState, QueueStats
 from pulpo_pool.queues.file_session import SQL
-from pulpo_pool.queues.records import named, oldest, priority_of
+from pulpo_pool.queues.records import kept_only, named, oldest, priority_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -245,7 +245,7 @@ def _as_record(
 def _gone(cursor: sqlite3.Cursor, job_id: str) -> NoSuchJob:
     if cursor.execute(SQL["peek_done"], (row_id(job_id),)).fetchone() is None:
         return _missing(job_id)
-    return NoSuchJob(f"job {job_id} is gone, and kept for reading only: publish a new one")
+    return kept_only(job_id)
 
 
 def _missing(job_id: str) -> NoSuchJob:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -134,19 +134,7 @@ def _read_parameters(query: str, engine: _Engine) -> dict[str, Any]:
     return values
 
 
-def _read_lease(text: str) -> float:
-    return _seconds("lease", text)
-
-
-def _read_keep_done(text: str) -> float:
-    return _seconds("keep_done", text)
-
-
-def _read_socket_timeout(text: str) -> float:
-    return _seconds("socket_timeout", text)
-
-
-def _seconds(name: str, text: str) -> float:
+def _read_seconds(name: str, text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
@@ -242,8 +230,8 @@ _ENGINES: Final[Mapping[str, _Engine]] = MappingProxyType(
             read_target=_read_path,
             parameters={
                 "durability": _read_durability,
-                "keep_done": _read_keep_done,
-                "lease": _read_lease,
+                "keep_done": partial(_read_seconds, "keep_done"),
+                "lease": partial(_read_seconds, "lease"),
             },
             open=_open_file,
             module="pulpo_pool.queues.file",
@@ -253,8 +241,8 @@ _ENGINES: Final[Mapping[str, _Engine]] = MappingProxyType(
             read_target=_read_host,
             parameters={
                 "encoding": _read_encoding,
-                "lease": _read_lease,
-                "socket_timeout": _read_socket_timeout,
+                "lease": partial(_read_seconds, "lease"),
+                "socket_timeout": partial(_read_seconds, "socket_timeout"),
             },
             open=_open_beanstalkd,
             module="pulpo_pool.queues.beanstalkd",
@@ -263,7 +251,7 @@ _ENGINES: Final[Mapping[str, _Engine]] = MappingProxyType(
         "memory": _Engine(
             shared=False,
             read_target=_read_nothing,
-            parameters={"lease": _read_lease},
+            parameters={"lease": partial(_read_seconds, "lease")},
             open=_open_memory,
             module="pulpo_pool.queues.memory",
         ),

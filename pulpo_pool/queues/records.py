@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pulpo_pool.errors import UndecodableMessage
+from pulpo_pool.errors import NoSuchJob, UndecodableMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,6 +55,11 @@ class JobRecord:
     def message(self) -> Message:
         """Return the message; raises UndecodableMessage if the stored bytes are none."""
         return self.codec.decode(self.raw)
+
+
+def kept_only(job_id: str) -> NoSuchJob:
+    """Return what to raise where a job would be needed, and is gone though it is kept."""
+    return NoSuchJob(f"job {job_id} is gone, and kept for reading only: publish a new one")
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,11 +202,9 @@ def take_a_turn(tell, index, path, line, *, in_rush):
     return "done"
 
 
-@pytest.mark.parametrize(
-    ("patience", "in_rush"), [(600.0, False), (0.01, True)], ids=["when there is room", "at last"]
-)
-def test_who_is_first_in_line_takes_the_step(path, patience, in_rush):
-    """From there nobody overtakes him, so that no two can keep all others out."""
+@contextmanager
+def first_in_line(path, patience, *, in_rush):
+    """Yield who waits there, with the step free; how to let go of a byte; how to see it kept."""
     WriterQueue(path).close()
     line = replace(WORKERS, patience=patience)
     work = partial(take_a_turn, in_rush=in_rush)
@@ -216,6 +214,15 @@ def test_who_is_first_in_line_takes_the_step(path, patience, in_rush):
     ):
         eventually(lambda: is_kept(line.byte))
         let_go(STEP)
+        yield writer, let_go, is_kept
+
+
+@pytest.mark.parametrize(
+    ("patience", "in_rush"), [(600.0, False), (0.01, True)], ids=["when there is room", "at last"]
+)
+def test_who_is_first_in_line_takes_the_step(path, patience, in_rush):
+    """From there nobody overtakes him, so that no two can keep all others out."""
+    with first_in_line(path, patience, in_rush=in_rush) as (writer, let_go, is_kept):
         eventually(lambda: is_kept(STEP))
         let_go(DOOR)
 
@@ -224,20 +231,12 @@ def test_who_is_first_in_line_takes_the_step(path, patience, in_rush):
 
 def test_who_is_first_in_line_stays_there_while_there_is_no_room(path):
     """Those that keep going are left alone, although the door is open now and then."""
-    WriterQueue(path).close()
-    line = replace(WORKERS, patience=600.0)
-    work = partial(take_a_turn, in_rush=True)
-    with (
-        kept(path, DOOR, STEP) as (let_go, is_kept),
-        children(1, work, path, line) as (writer,),
-    ):
-        eventually(lambda: is_kept(line.byte))
-        let_go(STEP)
+    with first_in_line(path, 600.0, in_rush=True) as (writer, let_go, is_kept):
         let_go(DOOR)
         with children(1, take_turns, path) as (other,):
             assert other.result() == "done"
 
-        assert is_kept(line.byte)
+        assert is_kept(WORKERS.byte)
         writer.kill()
 
 
